@@ -1,0 +1,79 @@
+"""One round of llama.cpp: loads FILE, reads PROMPT tokens, generates NEW tokens, prints one JSON object.
+
+A process of its own, so that rounds of ours and theirs can take turns on a quiet machine.
+"""
+
+import argparse
+import ctypes
+import json
+import time
+
+import llama_cpp
+
+
+def decode(context, tokens, position):
+    """One llama_decode over `tokens`, logits for the last one only."""
+    batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+    try:
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = position + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = i == len(tokens) - 1
+        if llama_cpp.llama_decode(context, batch) != 0:
+            raise SystemExit("llama_decode failed")
+    finally:
+        llama_cpp.llama_batch_free(batch)
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("file")
+    args.add_argument("-p", type=int, default=512)
+    args.add_argument("-n", type=int, default=128)
+    args.add_argument("-t", type=int, default=2)
+    args = args.parse_args()
+
+    llama_cpp.llama_log_set(ctypes.cast(None, llama_cpp.llama_log_callback), ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    model = llama_cpp.llama_model_load_from_file(args.file.encode(), llama_cpp.llama_model_default_params())
+    vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = args.p + args.n + 64
+    params.n_batch = params.n_ubatch = 512
+    params.n_threads = params.n_threads_batch = args.t
+    context = llama_cpp.llama_init_from_model(model, params)
+
+    # Ids spread over the vocabulary; the arithmetic does not depend on which.
+    prompt = [(i * 7919 + 13) % vocab_size for i in range(args.p)]
+    decode(context, prompt[: min(32, args.p)], 0)  # warm-up, as llama-bench does
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+
+    start = time.perf_counter()
+    for first in range(0, args.p, 512):
+        decode(context, prompt[first : first + 512], first)
+    prefill = time.perf_counter() - start
+
+    token = prompt[0]
+    start = time.perf_counter()
+    for i in range(args.n):
+        decode(context, [token], args.p + i)
+        logits = llama_cpp.llama_get_logits_ith(context, -1)
+        token = int(logits[0] > 0) + (i * 104729) % (vocab_size - 1)
+    spent = time.perf_counter() - start
+    print(
+        json.dumps(
+            {
+                "prefill_tokens_per_second": args.p / prefill,
+                "decode_tokens_per_second": args.n / spent,
+                "version": llama_cpp.__version__,
+                "system": llama_cpp.llama_print_system_info().decode(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
