@@ -1,0 +1,327 @@
+//! The command line and its manual: every command, flag, default and exit code.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+/// Printed under `daybreak --help`.
+const EXIT_CODES: &str = "\
+MODEL is a name from the catalog (`daybreak models --all` lists them; `smollm2` is short for
+`smollm2:135m`) or a path to a .gguf file.
+
+Exit codes:
+  0    done
+  1    it could not be done; one line on standard error says what, where and what to do
+       (a damaged file, an unknown model, a port or data directory in use, a failed download …)
+  2    the command line was not understood
+  130  interrupted with Ctrl-C
+
+Examples:
+  daybreak serve                               the chat page and the APIs on http://localhost:8420
+  daybreak run smollm2 \"why is the sky blue?\"
+  cat report.txt | daybreak run smollm2 \"summarise this\"
+  daybreak pull hf:Qwen/Qwen3-0.6B-GGUF:Q8_0   any GGUF repository of the Hugging Face hub";
+
+/// Your own ChatGPT in one binary: pull a model, talk with it, serve it.
+#[derive(Debug, Parser)]
+#[command(name = "daybreak", version, max_term_width = 100, after_help = EXIT_CODES, disable_help_subcommand = false)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Say more on standard error (-v: what happens, -vv: every detail).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the chat page and the APIs.
+    Serve(Serve),
+    /// Talk with a model in the terminal.
+    Chat(Chat),
+    /// Answer one prompt and end; standard input, when piped, is added to the prompt.
+    Run(Run),
+    /// Download a model; an interrupted download goes on where it stopped.
+    Pull(Pull),
+    /// List the models on this disk (also those in the caches of Hugging Face, Ollama and LM Studio).
+    Models(Models),
+    /// Delete a downloaded model.
+    Rm(Rm),
+    /// Show what is in a model file: metadata, tensors, the memory it will need.
+    Inspect(Inspect),
+    /// Show the token ids of a text.
+    Tokenize(Tokenize),
+    /// Measure prefill and decode speed, time to first token and memory.
+    Bench(Bench),
+    /// Print the completion script for a shell (bash, zsh, fish, elvish, powershell).
+    Completions {
+        /// The shell to complete for.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where models and conversations lie.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataArgs {
+    /// The data directory (models, conversations) [default: ~/.local/share/daybreak].
+    #[arg(long, value_name = "DIR", env = "DAYBREAK_DATA", value_hint = ValueHint::DirPath)]
+    pub(crate) data: Option<PathBuf>,
+
+    /// One more catalog file, in the format of the built-in one; may be given several times.
+    #[arg(long = "catalog", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) catalogs: Vec<PathBuf>,
+}
+
+/// How a model is run.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EngineArgs {
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    /// The longest conversation, in tokens [default: what the model was trained for, at most 8192].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
+    pub(crate) ctx: Option<u32>,
+
+    /// Memory for keys and values, shared by all conversations: bytes, or with K, M, G
+    /// [default: two conversations of full length, at most a quarter of the memory].
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) kv_memory: Option<u64>,
+
+    /// A Jinja chat template to use instead of the model's own.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) chat_template: Option<PathBuf>,
+}
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SamplingArgs {
+    /// 0 always takes the likeliest token; higher is more varied.
+    #[arg(long, default_value_t = 0.7)]
+    pub(crate) temperature: f32,
+    /// Keep the smallest set of tokens whose probability adds up to this.
+    #[arg(long, default_value_t = 0.95)]
+    pub(crate) top_p: f32,
+    /// Keep the K likeliest tokens (0: all).
+    #[arg(long, default_value_t = 40)]
+    pub(crate) top_k: u32,
+    /// Drop tokens less likely than this share of the likeliest.
+    #[arg(long, default_value_t = 0.05)]
+    pub(crate) min_p: f32,
+    /// Penalty on tokens of the last 64 (1: none).
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) repeat_penalty: f32,
+    /// The same seed, model and prompt give the same answer; drawn when not given.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// The longest answer, in tokens [default: what fits].
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) max_tokens: Option<u32>,
+    /// Instructions that stand before the conversation.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Ask a reasoning model to answer without its reasoning, where its template allows that.
+    #[arg(long)]
+    pub(crate) no_think: bool,
+}
+
+/// `daybreak serve`
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// A model to load at the start; may be given several times, the first is the default
+    /// [default: the last one used, else smollm2:135m, downloaded when it is not there].
+    #[arg(short, long = "model", value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// The address to listen on; beyond loopback an API key is required.
+    #[arg(long, default_value = "127.0.0.1", value_name = "H")]
+    pub(crate) host: String,
+    /// The port to listen on (0: any free one).
+    #[arg(short, long, default_value_t = 8420, value_name = "P")]
+    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Clients must show this key: `Authorization: Bearer KEY`; the page asks for it once.
+    #[arg(long, value_name = "KEY", env = "DAYBREAK_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+    /// A host name under which a proxy or container is reached; may be given several times.
+    #[arg(long = "allowed-host", value_name = "NAME")]
+    pub(crate) allowed_hosts: Vec<String>,
+    /// A web origin whose pages may call the API; may be given several times.
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    pub(crate) cors_origins: Vec<String>,
+    /// Conversations in PostgreSQL instead of the data directory: postgres://…
+    #[arg(long, value_name = "URL", env = "DAYBREAK_DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+    /// Open the page in a browser where there is a display.
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+/// `daybreak chat`
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    /// Catalog name or path [default: smollm2:135m].
+    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// `daybreak run`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Catalog name or path.
+    pub(crate) model: String,
+    /// The prompt; without it standard input is the prompt.
+    pub(crate) prompt: Option<String>,
+    /// Give the prompt to the model as it is, without the chat template.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// `daybreak pull`
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// Catalog name, or hf:OWNER/REPO[:QUANT] for any GGUF repository of the hub.
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// `daybreak models`
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    /// Also list what the catalog offers for download.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// One JSON array instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// `daybreak rm`
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// The downloaded model.
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// `daybreak inspect`
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Catalog name or path.
+    pub(crate) model: String,
+    /// List every tensor and whole arrays.
+    #[arg(short, long)]
+    pub(crate) full: bool,
+    /// The context length to compute the memory for [default: as `serve` would].
+    #[arg(long, value_name = "N")]
+    pub(crate) ctx: Option<u32>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// `daybreak tokenize`
+#[derive(Debug, Args)]
+pub(crate) struct Tokenize {
+    /// Catalog name or path.
+    pub(crate) model: String,
+    /// The text; without it standard input is read.
+    pub(crate) text: Option<String>,
+    /// Read special tokens in the text as such.
+    #[arg(long)]
+    pub(crate) special: bool,
+    /// Begin with the token that the model begins with.
+    #[arg(long)]
+    pub(crate) bos: bool,
+    /// Ids only, separated by blanks.
+    #[arg(long)]
+    pub(crate) ids: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// `daybreak bench`
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Catalog name or path.
+    pub(crate) model: String,
+    /// Prompt tokens to read.
+    #[arg(short = 'p', long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) prompt_tokens: u32,
+    /// Tokens to generate.
+    #[arg(short = 'n', long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) new_tokens: u32,
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Rounds; best and median are reported.
+    #[arg(short, long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Add time, GB/s and operations/s of each phase.
+    #[arg(long)]
+    pub(crate) profile: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// `64M` → 67,108,864.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KB" | "KIB" => 1u64 << 10,
+        "M" | "MB" | "MIB" => 1 << 20,
+        "G" | "GB" | "GIB" => 1 << 30,
+        other => return Err(format!("unknown unit {other:?}; use K, M or G, as in 64M")),
+    };
+    digits
+        .parse::<f64>()
+        .ok()
+        .map(|number| number * unit as f64)
+        .filter(|bytes| *bytes >= 1.0 && *bytes < 1e15)
+        .map(|bytes| bytes as u64)
+        .ok_or_else(|| format!("{text:?} is not a size; write it like 67108864, 64M or 1.5G"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_take_units_and_refuse_nonsense() {
+        assert_eq!(parse_bytes("64M"), Ok(64 << 20));
+        assert_eq!(parse_bytes("1.5g"), Ok(3 << 29));
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        for nonsense in ["", "M", "-1M", "0", "1X", "nan", "1e400"] {
+            assert!(parse_bytes(nonsense).is_err(), "{nonsense:?}");
+        }
+    }
+}
