@@ -36,7 +36,8 @@ def main():
     args.add_argument("-t", type=int, default=2)
     args = args.parse_args()
 
-    llama_cpp.llama_log_set(ctypes.cast(None, llama_cpp.llama_log_callback), ctypes.c_void_p(0))
+    silent = llama_cpp.llama_log_callback(lambda level, text, user_data: None)
+    llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     model = llama_cpp.llama_model_load_from_file(args.file.encode(), llama_cpp.llama_model_default_params())
     vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
@@ -56,10 +57,12 @@ def main():
         decode(context, prompt[first : first + 512], first)
     prefill = time.perf_counter() - start
 
+    # Decode begins with an empty context, as in llama-bench and `daybreak bench`.
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
     token = prompt[0]
     start = time.perf_counter()
     for i in range(args.n):
-        decode(context, [token], args.p + i)
+        decode(context, [token], i)
         logits = llama_cpp.llama_get_logits_ith(context, -1)
         token = int(logits[0] > 0) + (i * 104729) % (vocab_size - 1)
     spent = time.perf_counter() - start
