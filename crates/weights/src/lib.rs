@@ -1,1 +1,32 @@
-//! weights
+//! What is in this model file, and what is this architecture?
+//!
+//! A GGUF file enters (one file or its parts), checked metadata, tensor bytes and a [`ModelConfig`] leave.
+//! The crate reads and writes bytes; it does no arithmetic on weights.
+
+mod mmap;
+
+mod tensor_type;
+
+mod gguf;
+
+mod vocabulary;
+
+mod architecture;
+mod config;
+mod tensors;
+
+mod memory;
+
+pub use architecture::Architecture;
+pub use config::{
+    Activation, ConfigError, FfnKind, LayerConfig, LayerRope, ModelConfig, NormConfig, NormKind, NormPlace,
+    QkNorm, RopeConfig, RopePairing, RopeScaling,
+};
+pub use gguf::{
+    Array, Damage, Gguf, GgufError, GgufWriter, LooksLike, MetadataKey, Subject, TensorInfo, Value,
+    ValueType, limits,
+};
+pub use memory::{MemoryNeed, memory_need};
+pub use tensor_type::{TensorKind, TensorType};
+pub use tensors::{TensorRole, TensorSpec, check_tensors, tensor_specs};
+pub use vocabulary::{VocabularyMetadata, vocabulary_metadata};
