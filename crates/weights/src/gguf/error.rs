@@ -63,7 +63,7 @@ pub enum GgufError {
         /// The file.
         path: PathBuf,
         /// The fault.
-        damage: Damage,
+        damage: Box<Damage>,
     },
     /// Parts of a split model are not there.
     #[error("{}: part of a model split into {n_parts} files, of which {} missing: {}", .path.display(), if .missing.len() == 1 { "one is".to_owned() } else { format!("{} are", .missing.len()) }, name_some(.missing))]
@@ -178,7 +178,7 @@ impl Damage {
         match self {
             Damage::BigEndian => GgufError::BigEndian { path },
             Damage::Version(found) => GgufError::Version { path, found },
-            damage => GgufError::Damaged { path, damage },
+            damage => GgufError::Damaged { path, damage: Box::new(damage) },
         }
     }
 
