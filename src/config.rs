@@ -1,9 +1,12 @@
 //! The one place that reads the environment: flags, environment and machine become the plain settings
 //! that the crates are handed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use engine::{EngineConfig, Isa};
+
+use crate::cli::{DataArgs, EngineArgs};
 
 /// `name` from the environment, when set and not empty.
 fn var(name: &str) -> Option<String> {
@@ -45,4 +48,89 @@ fn physical_cores() -> Option<usize> {
         }
     }
     (!cores.is_empty()).then_some(cores.len())
+}
+
+/// The models of this machine, and how more are fetched.
+pub(crate) struct ModelSettings {
+    pub(crate) library: models::Library,
+    pub(crate) pull: models::Settings,
+}
+
+impl ModelSettings {
+    /// From the flags that name the data directory and further catalogs.
+    pub(crate) fn new(args: &DataArgs) -> Result<ModelSettings> {
+        let shared_dir = match var("XDG_CACHE_HOME") {
+            Some(cache) => Some(PathBuf::from(cache)),
+            None => home().ok().map(|home| home.join(".cache")),
+        };
+        let library = models::Library::new(models::LibraryConfig {
+            models_dir: data_dir(args.data.clone())?.join("models"),
+            shared_dir: shared_dir.map(|cache| cache.join("daybreak/models")),
+            caches: models::CacheFolders::from_vars(var),
+            catalog: models::Catalog::with_files(&args.catalogs)?,
+        });
+        Ok(ModelSettings { library, pull: models::Settings::from_vars(var) })
+    }
+
+    /// The model of this name or path; one that is in the catalog but not here yet says how to get it.
+    pub(crate) fn open(&self, name: &str, chat_template: Option<&Path>) -> Result<models::OpenModel> {
+        let local = self.library.resolve(name)?;
+        let options = models::OpenOptions { chat_template: read_template(chat_template)? };
+        Ok(models::OpenModel::open(&local, self.library.catalog(), &options)?)
+    }
+}
+
+/// Largest chat template that is read: the longest in use are a hundredth of it.
+const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
+
+/// The text of a `--chat-template` file.
+pub(crate) fn read_template(path: Option<&Path>) -> Result<Option<String>> {
+    let Some(path) = path else { return Ok(None) };
+    let size = std::fs::metadata(path).with_context(|| format!("chat template {}", path.display()))?.len();
+    if size > MAX_TEMPLATE_BYTES {
+        bail!("chat template {} is {size} bytes long, at most {MAX_TEMPLATE_BYTES} are read", path.display());
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("chat template {}", path.display()))?;
+    Ok(Some(text))
+}
+
+/// The instruction set to compute with: what `DAYBREAK_ISA` names, else the best this machine has.
+pub(crate) fn isa() -> Result<Isa> {
+    let best = Isa::detect();
+    let Some(name) = var("DAYBREAK_ISA") else { return Ok(best) };
+    let isa = Isa::from_name(&name)
+        .with_context(|| format!("DAYBREAK_ISA is {name:?}, expected scalar, avx2 or avx512"))?;
+    if !isa.is_available() {
+        bail!("DAYBREAK_ISA asks for {}, but this processor has {} at most", isa.name(), best.name());
+    }
+    Ok(isa)
+}
+
+/// The longest context taken without being asked: what fits ordinary conversations and ordinary memories.
+pub(crate) const DEFAULT_MAX_CTX: usize = 8192;
+
+/// Engine settings for one person at a terminal: one sequence, the flags, the machine.
+pub(crate) fn engine_config(args: &EngineArgs, model: &models::OpenModel) -> Result<EngineConfig> {
+    let trained = model.config.max_seq_len;
+    let max_seq_len = args.ctx.map_or(trained.min(DEFAULT_MAX_CTX), |ctx| ctx as usize);
+    let whole = engine::kv_bytes_per_token(&model.config) as u64 * (max_seq_len as u64 + kernels::PAGE_LEN as u64);
+    Ok(EngineConfig {
+        n_threads: args.threads.map_or_else(default_threads, usize::from),
+        isa: isa()?,
+        max_seq_len,
+        kv_memory_bytes: args.kv_memory.unwrap_or(whole),
+        max_batch_tokens: 512,
+        max_running: 1,
+        max_queue: 1,
+    })
+}
+
+/// Whether a browser window could be shown.
+pub(crate) fn has_display() -> bool {
+    var("DISPLAY").is_some() || var("WAYLAND_DISPLAY").is_some()
+}
+
+/// The commit this binary was built from, when the build knew it.
+pub(crate) fn commit() -> Option<String> {
+    option_env!("DAYBREAK_COMMIT").filter(|commit| !commit.is_empty()).map(str::to_owned)
 }

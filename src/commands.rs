@@ -1,0 +1,11 @@
+//! One file a command; each joins the crates and does nothing else.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod inspect;
+pub(crate) mod models;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod tokenize;

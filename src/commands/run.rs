@@ -1,0 +1,66 @@
+//! `daybreak run`: one prompt, one answer on standard output.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use engine::FinishReason;
+use tokenizer::{ChatMessage, Specials};
+
+use crate::cli;
+use crate::commands::chat::stop_on_ctrl_c;
+use crate::config::{ModelSettings, engine_config};
+use crate::conversation::{Conversation, Piece};
+use crate::terminal::{Interrupted, piped_stdin, without_control_characters};
+
+pub(crate) fn run(args: cli::Run) -> Result<()> {
+    let prompt = match (args.prompt, piped_stdin()?) {
+        (Some(prompt), Some(piped)) if !piped.is_empty() => {
+            let text = String::from_utf8(piped).context("standard input is not UTF-8 text")?;
+            format!("{prompt}\n\n{text}")
+        }
+        (Some(prompt), _) => prompt,
+        (None, Some(piped)) => String::from_utf8(piped).context("standard input is not UTF-8 text")?,
+        (None, None) => bail!("no prompt; give one, as in: daybreak run {} \"why is the sky blue?\"", args.model),
+    };
+    if prompt.is_empty() {
+        bail!("the prompt is empty");
+    }
+    let settings = ModelSettings::new(&args.data)?;
+    let model = settings.open(&args.model, args.engine.chat_template.as_deref())?;
+    let config = engine_config(&args.engine, &model)?;
+    let mut conversation = Conversation::start(model, config, &args.sampling)?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_ctrl_c(&stop)?;
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut out = std::io::stdout().lock();
+    let show = |piece: Piece<'_>| {
+        // Thoughts are for who watches; a program that reads us wants the answer.
+        match piece {
+            Piece::Text(text) if is_terminal => write!(out, "{}", without_control_characters(text))?,
+            Piece::Text(text) => write!(out, "{text}")?,
+            Piece::Reasoning(text) if is_terminal => write!(out, "\x1b[2m{}\x1b[22m", without_control_characters(text))?,
+            Piece::Reasoning(_) => {}
+        }
+        Ok(out.flush()?)
+    };
+    let answer = if args.raw {
+        let ids = conversation.model.tokenizer.encode_with_bos(prompt.as_bytes(), Specials::Parse);
+        conversation.complete(ids, &stop, show)?
+    } else {
+        conversation.messages.push(ChatMessage::new("user", &prompt));
+        conversation.answer(&stop, show)?
+    };
+    if !answer.text.ends_with('\n') {
+        println!();
+    }
+    if answer.reason == FinishReason::Cancelled || stop.load(Ordering::Relaxed) {
+        return Err(Interrupted.into());
+    }
+    if answer.reason == FinishReason::Length && args.sampling.max_tokens.is_none() {
+        eprintln!("daybreak: the answer was cut where the context ended; --ctx N makes it longer");
+    }
+    Ok(())
+}
