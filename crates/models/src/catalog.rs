@@ -55,6 +55,10 @@ pub struct CatalogEntry {
     pub default: bool,
     /// Whether it thinks before it answers.
     pub reasoning: bool,
+    /// What it was made for, when it is no general assistant, for example `code`.
+    pub purpose: Option<String>,
+    /// Recommended before all others wherever it fits; for the catalogs of a site.
+    pub preferred: bool,
     /// A text and its token ids, by which an opened file proves that it is this model.
     pub probe: Option<Probe>,
 }

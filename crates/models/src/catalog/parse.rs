@@ -78,6 +78,9 @@ struct RawEntry {
     default: bool,
     #[serde(default)]
     reasoning: bool,
+    purpose: Option<String>,
+    #[serde(default)]
+    preferred: bool,
     probe: Option<Spanned<RawProbe>>,
 }
 
@@ -222,6 +225,8 @@ fn check_entry(place: &Place<'_>, raw: RawEntry) -> Result<CatalogEntry, Catalog
         unverified: raw.unverified,
         default: raw.default,
         reasoning: raw.reasoning,
+        purpose: raw.purpose,
+        preferred: raw.preferred,
         probe,
     })
 }
