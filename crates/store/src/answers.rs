@@ -6,9 +6,9 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, Query
 use serde_json::{Value as Json, json};
 
 use crate::database::{Store, now_ms};
-use crate::entities::{conversation, event, message};
+use crate::entities::{conversation, event, message, part};
 use crate::messages::{INSERT_CHUNK, find_message, insert_parts};
-use crate::record::parts_of_events;
+use crate::record::add_events;
 use crate::{ConversationId, Event, Message, MessageId, OwnerId, Part, Status, StoreError};
 
 /// How an answer ended.
@@ -102,10 +102,18 @@ impl Store {
                 .all(&txn)
                 .await?;
             let events = saved.into_iter().map(Event::from_row).collect::<Result<Vec<_>, _>>()?;
+            let last_seq = events.last().map_or(u64::try_from(row.last_seq).unwrap_or(0), |event| event.seq);
+            let before = part::Entity::find()
+                .filter(part::Column::MessageId.eq(row.id))
+                .order_by_asc(part::Column::Idx)
+                .all(&txn)
+                .await?;
+            let mut parts = before.into_iter().map(Part::from_row).collect::<Result<Vec<_>, _>>()?;
+            add_events(&mut parts, events);
             let end = FinishedAnswer {
                 status: Status::Stopped,
-                last_seq: events.last().map_or(0, |event| event.seq),
-                parts: parts_of_events(events),
+                last_seq,
+                parts,
                 receipt: None,
                 error: Some(json!({
                     "code": "interrupted",
@@ -127,6 +135,7 @@ impl Store {
         let (id, owner) = (MessageId(row.id), OwnerId(row.owner_id));
         let conversation_id = ConversationId(row.conversation_id);
         event::Entity::delete_many().filter(event::Column::MessageId.eq(id.0)).exec(txn).await?;
+        part::Entity::delete_many().filter(part::Column::MessageId.eq(id.0)).exec(txn).await?;
         insert_parts(txn, id, &end.parts).await?;
         let update = message::ActiveModel {
             id: Set(id.0),

@@ -1,6 +1,6 @@
-//! Conversations: make, read, change, delete and restore, list.
+//! Conversations: make, read, change, list.
 
-use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Condition, Expr};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -179,43 +179,6 @@ impl Store {
         Ok(done)
     }
 
-    /// Deletes a conversation so that [`Store::restore_conversation`] can undo it.
-    pub async fn delete_conversation(&self, owner: OwnerId, id: ConversationId) -> Result<(), StoreError> {
-        let txn = self.write().await?;
-        find_conversation(&txn, owner, id).await?;
-        set_deleted(&txn, id, Some(now_ms())).await?;
-        self.commit(txn).await
-    }
-
-    /// Undoes a deletion; a conversation that is not deleted stays as it is.
-    pub async fn restore_conversation(
-        &self,
-        owner: OwnerId,
-        id: ConversationId,
-    ) -> Result<Conversation, StoreError> {
-        let txn = self.write().await?;
-        let found = conversation::Entity::find_by_id(id.0)
-            .filter(conversation::Column::OwnerId.eq(owner.0))
-            .one(&txn)
-            .await?
-            .ok_or(StoreError::NotFound { what: "conversation" })?;
-        set_deleted(&txn, id, None).await?;
-        self.commit(txn).await?;
-        Conversation::from_row(found)
-    }
-
-    /// Removes for good what was deleted longer ago than this. Returns how many conversations.
-    pub async fn purge_deleted(&self, older_than: std::time::Duration) -> Result<u64, StoreError> {
-        let before = now_ms() - i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX / 2);
-        let txn = self.write().await?;
-        let done = conversation::Entity::delete_many()
-            .filter(conversation::Column::DeletedAt.lt(before))
-            .exec(&txn)
-            .await?;
-        self.commit(txn).await?;
-        Ok(done.rows_affected)
-    }
-
     /// The conversations, the most recently used first; with `search`, those that have the words.
     pub async fn list_conversations(
         &self,
@@ -270,21 +233,6 @@ pub(crate) async fn set_auto_title(
         .exec(db)
         .await?;
     Ok(done.rows_affected > 0)
-}
-
-async fn set_deleted(
-    db: &impl ConnectionTrait,
-    id: ConversationId,
-    deleted_at: Option<i64>,
-) -> Result<(), StoreError> {
-    let row = conversation::ActiveModel {
-        id: Set(id.0),
-        deleted_at: Set(deleted_at),
-        title: NotSet,
-        ..Default::default()
-    };
-    row.update(db).await?;
-    Ok(())
 }
 
 async fn recent(

@@ -51,7 +51,7 @@ impl DataDir {
 fn holder(lock: &File) -> String {
     let mut text = String::new();
     // 32 bytes hold any pid; a file that holds something else is not read whole.
-    match (&*lock).take(32).read_to_string(&mut text) {
+    match lock.take(32).read_to_string(&mut text) {
         Ok(_) if text.trim().parse::<u32>().is_ok() => text.trim().to_owned(),
         _ => "unknown".to_owned(),
     }

@@ -190,3 +190,51 @@ pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use sea_orm::ConnectionTrait;
+
+    use super::*;
+    use crate::NewConversation;
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_and_nothing_that_was_saved_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig { data_dir: dir.path().to_owned(), database_url: None };
+        let store = Store::open(config).await.unwrap();
+        let owner = store.local_owner();
+        let kept = NewConversation { title: Some("kept".into()), ..Default::default() };
+        let kept = store.create_conversation(owner, kept).await.unwrap().id;
+        // A limit of pages makes SQLite meet the end of the disk where a test can reach it.
+        store.inner.writer.execute_unprepared("PRAGMA max_page_count = 80").await.unwrap();
+        let big = serde_json::json!({ "system_prompt": "x".repeat(100_000) });
+        let mut refused = None;
+        for _ in 0..20 {
+            let new = NewConversation { settings: big.clone(), ..Default::default() };
+            refused = refused.or(store.create_conversation(owner, new).await.err());
+        }
+        let error = refused.expect("eighty pages hold no twenty times 100 kB");
+        assert!(matches!(&error, StoreError::Full { .. }), "{error:?}");
+        assert!(error.to_string().starts_with("no space left"), "{error}");
+        assert_eq!(store.conversation(owner, kept).await.unwrap().title, "kept");
+    }
+
+    #[tokio::test]
+    async fn sqlite_runs_with_the_settings_that_the_promises_need() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig { data_dir: dir.path().to_owned(), database_url: None };
+        let store = Store::open(config).await.unwrap();
+        for (name, expected) in [("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)] {
+            let statement = sea_orm::Statement::from_string(DbBackend::Sqlite, format!("PRAGMA {name}"));
+            let row = store.inner.writer.query_one_raw(statement).await.unwrap().unwrap();
+            assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), expected, "{name}");
+        }
+        let statement = sea_orm::Statement::from_string(DbBackend::Sqlite, "PRAGMA journal_mode");
+        let row = store.inner.writer.query_one_raw(statement).await.unwrap().unwrap();
+        assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "wal");
+        let written = store.read().execute_unprepared("DELETE FROM owners").await;
+        assert!(written.is_err(), "a reading connection must not write");
+    }
+}

@@ -61,6 +61,7 @@ pub mod message {
         pub client_id: Option<Uuid>,
         pub last_seq: i64,
         pub created_at: i64,
+        pub deleted_at: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

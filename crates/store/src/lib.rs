@@ -14,6 +14,7 @@ mod answers;
 mod conversations;
 pub mod data_dir;
 mod database;
+mod deletion;
 mod entities;
 mod error;
 mod grams;

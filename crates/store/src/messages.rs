@@ -9,10 +9,10 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::conversations::{clean_model, find_conversation, set_auto_title};
+use crate::conversations::{clean_model, clean_title, find_conversation, set_auto_title};
 use crate::database::{Store, now_ms};
 use crate::entities::{conversation, event, message, part};
-use crate::record::{parts_of_events, storable};
+use crate::record::{add_events, storable};
 use crate::{
     Conversation, ConversationId, Event, Message, MessageId, OwnerId, Part, Role, Status, StoreError,
 };
@@ -103,11 +103,13 @@ impl Store {
             new_row(owner, id, Some(MessageId(user.id)), Role::Assistant, Status::Running, model, None);
         insert_messages(&txn, vec![user.clone(), answer.clone()]).await?;
         insert_parts(&txn, MessageId(user.id), &turn.parts).await?;
-        if let Some(title) = &turn.title
+        // A title that cannot be one is no reason to refuse the message.
+        let title = turn.title.as_deref().and_then(|title| clean_title(title).ok());
+        if let Some(title) = title
             && conversation.title.is_empty()
-            && set_auto_title(&txn, owner, id, title).await?
+            && set_auto_title(&txn, owner, id, &title).await?
         {
-            self.index(&txn, owner, id, None, title).await?;
+            self.index(&txn, owner, id, None, &title).await?;
         }
         touch(&txn, id, MessageId(answer.id), Some(model)).await?;
         self.index_message(&txn, owner, id, MessageId(user.id), &turn.parts).await?;
@@ -132,6 +134,37 @@ impl Store {
         touch(&txn, id, MessageId(answer.id), Some(&model)).await?;
         self.commit(txn).await?;
         Message::from_row(answer, Vec::new())
+    }
+
+    /// Lets an answer that ended go on where it stopped: it runs again, with its parts and the numbers of its events.
+    pub async fn continue_answer(&self, owner: OwnerId, id: MessageId) -> Result<Message, StoreError> {
+        let txn = self.write().await?;
+        let mut row = find_message(&txn, owner, id).await?;
+        let conversation_id = ConversationId(row.conversation_id);
+        find_conversation(&txn, owner, conversation_id).await?;
+        if row.role != Role::Assistant.name() {
+            return Err(StoreError::invalid("id", "expected an answer, found a message by the user"));
+        }
+        if row.status == Status::Running.name() {
+            return Err(StoreError::Conflict {
+                code: "answer_running",
+                reason: "the answer is still running".to_owned(),
+            });
+        }
+        row.status = Status::Running.name().to_owned();
+        row.error = None;
+        let update = message::ActiveModel {
+            id: Set(id.0),
+            status: Set(row.status.clone()),
+            error: Set(None),
+            ..Default::default()
+        };
+        update.update(&txn).await?;
+        touch(&txn, conversation_id, id, None).await?;
+        let which = (part::Column::MessageId.eq(id.0), event::Column::MessageId.eq(id.0));
+        let message = load(&txn, vec![row], which.0, which.1).await?.pop();
+        self.commit(txn).await?;
+        message.ok_or(StoreError::NotFound { what: "message" })
     }
 
     /// The turn that a client's id names, if it was saved before.
@@ -188,7 +221,7 @@ impl Store {
     }
 }
 
-/// The message, if it is the owner's.
+/// The message, if it is the owner's and not deleted.
 pub(crate) async fn find_message(
     db: &impl ConnectionTrait,
     owner: OwnerId,
@@ -196,6 +229,7 @@ pub(crate) async fn find_message(
 ) -> Result<message::Model, StoreError> {
     message::Entity::find_by_id(id.0)
         .filter(message::Column::OwnerId.eq(owner.0))
+        .filter(message::Column::DeletedAt.is_null())
         .one(db)
         .await?
         .ok_or(StoreError::NotFound { what: "message" })
@@ -211,6 +245,7 @@ pub(crate) async fn all_messages(
         message::Entity::find()
             .filter(message::Column::OwnerId.eq(owner.0))
             .filter(message::Column::ConversationId.eq(id.0))
+            .filter(message::Column::DeletedAt.is_null())
     };
     let rows = of_conversation().order_by_asc(message::Column::Id).all(db).await?;
     let ids = || of_conversation().select_only().column(message::Column::Id);
@@ -259,8 +294,8 @@ async fn load(
             let said = events.remove(&row.id).unwrap_or_default();
             let mut message = Message::from_row(row, own)?;
             if message.status == Status::Running {
-                message.last_seq = said.last().map_or(0, |event| event.seq);
-                message.parts.extend(parts_of_events(said));
+                message.last_seq = said.last().map_or(message.last_seq, |event| event.seq);
+                add_events(&mut message.parts, said);
             }
             Ok(message)
         })
@@ -312,6 +347,7 @@ async fn check_parent(
     let parent = message::Entity::find_by_id(parent_id.0)
         .filter(message::Column::OwnerId.eq(owner.0))
         .filter(message::Column::ConversationId.eq(id.0))
+        .filter(message::Column::DeletedAt.is_null())
         .one(db)
         .await?
         .ok_or_else(|| StoreError::invalid("parent_id", "expected a message of this conversation"))?;
@@ -375,6 +411,7 @@ fn new_row(
         client_id,
         last_seq: 0,
         created_at: now_ms(),
+        deleted_at: None,
     }
 }
 

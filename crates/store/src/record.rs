@@ -341,9 +341,8 @@ impl Event {
     }
 }
 
-/// The parts that a running answer's events make: neighbours of one kind are one part.
-pub(crate) fn parts_of_events(events: impl IntoIterator<Item = Event>) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
+/// Adds what a running answer's events say to its parts: neighbours of one kind are one part.
+pub(crate) fn add_events(parts: &mut Vec<Part>, events: impl IntoIterator<Item = Event>) {
     for event in events {
         match (event.body, parts.last_mut()) {
             (EventBody::Text(more), Some(Part::Text { text })) => text.push_str(&more),
@@ -353,7 +352,6 @@ pub(crate) fn parts_of_events(events: impl IntoIterator<Item = Event>) -> Vec<Pa
             (EventBody::Other { .. }, _) => {}
         }
     }
-    parts
 }
 
 /// The text as both databases can keep it: PostgreSQL's text has no U+0000, so it becomes U+FFFD in both.

@@ -61,10 +61,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let backend = self.backend();
         let message: Option<Uuid> = message_id.map(|id| id.0);
-        if message.is_none() {
-            let sql = "DELETE FROM search_docs WHERE conversation_id = $1 AND message_id IS NULL";
-            txn.execute_raw(Statement::from_sql_and_values(backend, sql, [conversation_id.0.into()])).await?;
-        }
+        let (sql, id) = match message {
+            Some(id) => ("DELETE FROM search_docs WHERE message_id = $1", id),
+            None => (
+                "DELETE FROM search_docs WHERE conversation_id = $1 AND message_id IS NULL",
+                conversation_id.0,
+            ),
+        };
+        txn.execute_raw(Statement::from_sql_and_values(backend, sql, [id.into()])).await?;
         let mut body = normalise(text);
         body.truncate(body.floor_char_boundary(MAX_BODY_BYTES));
         if body.is_empty() {
@@ -171,7 +175,8 @@ impl Store {
             "SELECT h.id, d.message_id FROM (
                  SELECT c.id, c.updated_at, MAX(CASE WHEN d.message_id IS NULL THEN 0 ELSE d.id END) AS doc_id
                  FROM search_docs d JOIN conversations c ON c.id = d.conversation_id
-                 WHERE c.owner_id = $1 AND d.owner_id = $1 AND c.deleted_at IS NULL{conditions}
+                 LEFT JOIN messages m ON m.id = d.message_id
+                 WHERE c.owner_id = $1 AND d.owner_id = $1 AND c.deleted_at IS NULL AND m.deleted_at IS NULL{conditions}
                  GROUP BY c.id, c.updated_at ORDER BY c.updated_at DESC, c.id DESC LIMIT {limit}
              ) h LEFT JOIN search_docs d ON d.id = h.doc_id
              ORDER BY h.updated_at DESC, h.id DESC"

@@ -231,6 +231,7 @@ fn check_message(json: &Json, field: &str) -> Result<(message::Model, Vec<Part>)
         client_id: None,
         last_seq: 0,
         created_at: time(json, "created_at", field)?,
+        deleted_at: None,
     };
     Ok((row, parts))
 }

@@ -27,7 +27,7 @@ impl Store {
     }
 
     /// The owner with this name, made if missing.
-    pub(crate) async fn owner_named(&self, name: &str) -> Result<OwnerId, StoreError> {
+    pub async fn owner_named(&self, name: &str) -> Result<OwnerId, StoreError> {
         let txn = self.write().await?;
         let row = owner::ActiveModel {
             id: Set(OwnerId::new().0),

@@ -34,11 +34,13 @@ CREATE TABLE messages (
     error TEXT,
     client_id UUID,
     last_seq BIGINT NOT NULL,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    deleted_at BIGINT
 );
 CREATE INDEX messages_of_conversation ON messages (conversation_id, id);
 CREATE INDEX messages_children ON messages (parent_id);
 CREATE INDEX messages_running ON messages (status) WHERE status = 'running';
+CREATE INDEX messages_deleted ON messages (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE UNIQUE INDEX messages_client_id ON messages (owner_id, client_id) WHERE client_id IS NOT NULL;
 
 -- kind: text, reasoning, file; data: what the kind has besides its text.
@@ -51,7 +53,8 @@ CREATE TABLE parts (
     PRIMARY KEY (message_id, idx)
 );
 
--- What a running answer has said so far. When it ends, its parts are written and its events removed.
+-- What a running answer has said beyond its parts (a continued answer has some). When it ends, its parts are written
+-- and its events removed.
 CREATE TABLE events (
     message_id UUID NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
     seq BIGINT NOT NULL,
@@ -71,6 +74,7 @@ CREATE TABLE search_docs (
     grams INTEGER[] NOT NULL
 );
 CREATE INDEX search_docs_conversation ON search_docs (conversation_id, message_id);
+CREATE INDEX search_docs_message ON search_docs (message_id);
 CREATE INDEX search_docs_grams ON search_docs USING gin (grams);
 
 CREATE TABLE key_values (

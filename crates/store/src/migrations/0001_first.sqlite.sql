@@ -33,11 +33,13 @@ CREATE TABLE messages (
     error TEXT,
     client_id BLOB,
     last_seq BIGINT NOT NULL,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    deleted_at BIGINT
 );
 CREATE INDEX messages_of_conversation ON messages (conversation_id, id);
 CREATE INDEX messages_children ON messages (parent_id);
 CREATE INDEX messages_running ON messages (status) WHERE status = 'running';
+CREATE INDEX messages_deleted ON messages (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE UNIQUE INDEX messages_client_id ON messages (owner_id, client_id) WHERE client_id IS NOT NULL;
 
 -- kind: text, reasoning, file; data: what the kind has besides its text.
@@ -50,7 +52,8 @@ CREATE TABLE parts (
     PRIMARY KEY (message_id, idx)
 ) WITHOUT ROWID;
 
--- What a running answer has said so far. When it ends, its parts are written and its events removed.
+-- What a running answer has said beyond its parts (a continued answer has some). When it ends, its parts are written
+-- and its events removed.
 CREATE TABLE events (
     message_id BLOB NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
     seq BIGINT NOT NULL,
@@ -69,6 +72,7 @@ CREATE TABLE search_docs (
     body TEXT NOT NULL
 );
 CREATE INDEX search_docs_conversation ON search_docs (conversation_id, message_id);
+CREATE INDEX search_docs_message ON search_docs (message_id);
 CREATE VIRTUAL TABLE search_grams USING fts5 (grams, content = '', contentless_delete = 1, detail = none, tokenize = ascii);
 CREATE TRIGGER search_docs_delete AFTER DELETE ON search_docs BEGIN
     DELETE FROM search_grams WHERE rowid = old.id;
