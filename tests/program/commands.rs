@@ -1,0 +1,131 @@
+//! The commands that end by themselves, on the real model.
+
+use std::process::Stdio;
+
+use crate::{daybreak, model, run, stderr, stdout};
+
+fn ok(output: std::process::Output) -> String {
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
+
+#[test]
+fn run_answers_and_the_same_seed_answers_the_same() {
+    let home = tempfile::tempdir().expect("a folder");
+    let ask = |seed: &str| {
+        let mut command = daybreak(home.path());
+        command.arg("run").arg(model()).arg("What is the capital of France?");
+        ok(command.args(["-n", "40", "--seed", seed]).output().expect("starts"))
+    };
+    let first = ask("7");
+    assert!(first.contains("Paris"), "{first}");
+    assert_eq!(first, ask("7"));
+}
+
+#[test]
+fn run_reads_a_pipe() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut child = daybreak(home.path())
+        .arg("run")
+        .arg(model())
+        .args(["-n", "30", "--temperature", "0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut stdin, b"What is the capital of Italy?").expect("it reads");
+    drop(stdin);
+    let text = ok(child.wait_with_output().expect("it ends"));
+    assert!(text.contains("Rome"), "{text}");
+}
+
+#[test]
+fn tokenize_gives_the_ids_of_the_reference() {
+    let home = tempfile::tempdir().expect("a folder");
+    let model = model();
+    let ids = |text: &str, flags: &[&str]| {
+        let mut command = daybreak(home.path());
+        command.arg("tokenize").arg(&model).arg(text).arg("--ids").args(flags);
+        ok(command.output().expect("starts")).trim().to_owned()
+    };
+    // From `tokenizers` with the vocabulary of SmolLM2-135M-Instruct.
+    assert_eq!(ids("Hello world", &[]), "19556 905");
+    assert_eq!(ids("<|im_start|>", &["--special"]), "1");
+    assert_ne!(ids("<|im_start|>", &[]), "1");
+}
+
+#[test]
+fn inspect_shows_shape_types_and_memory() {
+    let home = tempfile::tempdir().expect("a folder");
+    let text = ok(daybreak(home.path()).arg("inspect").arg(model()).output().expect("starts"));
+    for part in ["llama", "30 layers", "vocab_size 49152", "Q4_1", "general.architecture", "memory", "272 tensors"] {
+        assert!(text.contains(part), "expected {part:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn models_lists_nothing_at_first_and_the_catalog_when_asked() {
+    let home = tempfile::tempdir().expect("a folder");
+    assert!(ok(run(home.path(), &["models"])).contains("daybreak pull smollm2"));
+    let all = ok(run(home.path(), &["models", "--all"]));
+    assert!(all.contains("smollm2:135m") && all.contains("qwen2.5-coder:0.5b"), "{all}");
+    let json = ok(run(home.path(), &["models", "--all", "--json"]));
+    let rows: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert!(rows.as_array().expect("an array").iter().any(|row| row["name"] == "smollm2:135m"), "{json}");
+}
+
+#[test]
+fn a_model_from_a_file_source_is_pulled_listed_used_and_removed() {
+    let home = tempfile::tempdir().expect("a folder");
+    let catalog = home.path().join("here.toml");
+    let entry = format!(
+        r#"
+[[model]]
+name = "from-file:135m"
+title = "From a file"
+architecture = "llama"
+parameters = 134515008
+quant = "Q4_1"
+file_size = 98362432
+license = "Apache-2.0"
+languages = ["en"]
+context_length = 8192
+sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+sources = [{{ kind = "file", path = "{}" }}]
+"#,
+        model().display()
+    );
+    std::fs::write(&catalog, entry).expect("a file");
+    let catalog = catalog.to_str().expect("UTF-8");
+    let pulled = run(home.path(), &["pull", "from-file:135m", "--catalog", catalog]);
+    assert!(ok(pulled).contains("98 MB"));
+    assert!(ok(run(home.path(), &["models", "--catalog", catalog])).contains("from-file:135m"));
+    let ids = run(home.path(), &["tokenize", "from-file:135m", "Hello world", "--ids", "--catalog", catalog]);
+    assert_eq!(ok(ids).trim(), "19556 905");
+    assert!(ok(run(home.path(), &["rm", "from-file:135m", "--catalog", catalog])).contains("98 MB"));
+    assert!(!ok(run(home.path(), &["models", "--catalog", catalog])).contains("from-file:135m"));
+}
+
+#[test]
+fn bench_reports_its_figures_as_json() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut command = daybreak(home.path());
+    command.arg("bench").arg(model()).args(["-p", "32", "-n", "8", "-r", "1", "--json", "--profile"]);
+    let json = ok(command.output().expect("starts"));
+    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    for key in ["prefill_tokens_per_second", "decode_tokens_per_second", "first_token_ms"] {
+        assert!(report[key].as_f64().is_some_and(|value| value > 0.0), "{key} in {json}");
+    }
+    assert!(!report["profile"]["phases"].as_array().expect("phases").is_empty(), "{json}");
+}
+
+#[test]
+fn the_manual_holds_every_command_and_the_exit_codes() {
+    let home = tempfile::tempdir().expect("a folder");
+    let help = ok(run(home.path(), &["--help"]));
+    for part in ["serve", "chat", "run", "pull", "models", "rm", "inspect", "tokenize", "bench", "Exit codes", "130"] {
+        assert!(help.contains(part), "expected {part:?} in:\n{help}");
+    }
+    assert!(ok(run(home.path(), &["completions", "bash"])).contains("complete"));
+}

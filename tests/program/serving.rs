@@ -1,0 +1,145 @@
+//! `daybreak serve` as a process: start, answers, what stands in its way, and how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{assert_one_line_error, daybreak, model};
+
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(home: &Path, args: &[&str]) -> Server {
+        let mut child = daybreak(home)
+            .arg("serve")
+            .arg("--model")
+            .arg(model())
+            .args(["--port", "0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("starts");
+        let stdout = child.stdout.take().expect("piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("the address");
+        let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
+        let server = Server { child, port: port.unwrap_or_else(|| panic!("no port in {line:?}")) };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !server.get("/health").starts_with("HTTP/1.1 200") {
+            assert!(Instant::now() < deadline, "the server did not become healthy");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    fn request(&self, text: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a time limit");
+        stream.write_all(text.as_bytes()).expect("the server reads");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the server answers");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
+    fn post(&self, path: &str, body: &str) -> String {
+        self.request(&format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn terminate(mut self) -> i32 {
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(kill.success());
+        self.child.wait().expect("it ends").code().expect("an exit code, not a signal")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already ended after `terminate`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_question_over_http_is_answered_and_the_server_ends_cleanly() {
+    let home = tempfile::tempdir().expect("a folder");
+    let server = Server::start(home.path(), &["--ctx", "512"]);
+    let answer = server.post(
+        "/v1/chat/completions",
+        r#"{"model": "", "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "temperature": 0, "max_tokens": 30}"#,
+    );
+    // No model is named by the empty string.
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let models = server.get("/v1/models");
+    let body: serde_json::Value = serde_json::from_str(models.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
+    let id = body["data"][0]["id"].as_str().expect("a model");
+    let answer = server.post(
+        "/v1/chat/completions",
+        &serde_json::json!({
+            "model": id, "temperature": 0, "max_tokens": 30,
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        })
+        .to_string(),
+    );
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Paris"), "{answer}");
+    assert_eq!(server.terminate(), 0);
+}
+
+#[test]
+fn a_second_server_on_one_data_directory_names_the_first() {
+    let home = tempfile::tempdir().expect("a folder");
+    let server = Server::start(home.path(), &["--ctx", "512"]);
+    let second = daybreak(home.path()).args(["serve", "--port", "0", "--model"]).arg(model()).output().expect("starts");
+    assert_one_line_error(&second, &[&server.child.id().to_string()]);
+    // A terminal command beside the running server works.
+    let run = daybreak(home.path()).arg("run").arg(model()).args(["Say hello", "-n", "5"]).output().expect("starts");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+#[test]
+fn a_port_in_use_and_a_read_only_data_directory_say_so() {
+    let home = tempfile::tempdir().expect("a folder");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let output = daybreak(home.path()).args(["serve", "--port", &port, "--model"]).arg(model()).output().expect("starts");
+    assert_one_line_error(&output, &[&port, "in use"]);
+
+    let output =
+        daybreak(home.path()).args(["serve", "--port", "0", "--data", "/proc/daybreak", "--model"]).arg(model()).output();
+    assert_one_line_error(&output.expect("starts"), &["/proc/daybreak"]);
+}
+
+#[test]
+fn beyond_loopback_a_key_is_required() {
+    let home = tempfile::tempdir().expect("a folder");
+    let output = daybreak(home.path())
+        .args(["serve", "--host", "0.0.0.0", "--port", "0", "--model"])
+        .arg(model())
+        .output()
+        .expect("starts");
+    assert_one_line_error(&output, &["--api-key", "0.0.0.0"]);
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_ends_the_start_with_its_error() {
+    let home = tempfile::tempdir().expect("a folder");
+    let broken = home.path().join("broken.gguf");
+    std::fs::write(&broken, b"GGUF\x03\0\0\0").expect("a file");
+    let output = daybreak(home.path()).args(["serve", "--port", "0", "--model"]).arg(&broken).output().expect("starts");
+    assert_one_line_error(&output, &["broken.gguf"]);
+}
