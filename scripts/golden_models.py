@@ -418,7 +418,7 @@ def peer(path, tokens, n_ctx, kv_type):
     assert model, f"llama.cpp does not load {path}"
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = n_ctx
-    params.n_batch = params.n_ubatch = 512
+    params.n_batch, params.n_ubatch = n_ctx, 512
     params.n_threads = params.n_threads_batch = 2
     params.type_k = params.type_v = kv_type
     # With an f32 cache llama.cpp is to compute as exactly as it can; the fused attention rounds to f16.
