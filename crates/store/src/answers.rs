@@ -95,35 +95,42 @@ impl Store {
             .await?;
         let n = running.len();
         for row in running {
-            let txn = self.write().await?;
-            let saved = event::Entity::find()
-                .filter(event::Column::MessageId.eq(row.id))
-                .order_by_asc(event::Column::Seq)
-                .all(&txn)
-                .await?;
-            let events = saved.into_iter().map(Event::from_row).collect::<Result<Vec<_>, _>>()?;
-            let last_seq = events.last().map_or(u64::try_from(row.last_seq).unwrap_or(0), |event| event.seq);
-            let before = part::Entity::find()
-                .filter(part::Column::MessageId.eq(row.id))
-                .order_by_asc(part::Column::Idx)
-                .all(&txn)
-                .await?;
-            let mut parts = before.into_iter().map(Part::from_row).collect::<Result<Vec<_>, _>>()?;
-            add_events(&mut parts, events);
-            let end = FinishedAnswer {
-                status: Status::Stopped,
-                last_seq,
-                parts,
-                receipt: None,
-                error: Some(json!({
-                    "code": "interrupted",
-                    "message": "the server ended while this answer was being written"
-                })),
-            };
-            self.finish(&txn, row, end).await?;
-            self.commit(txn).await?;
+            self.interrupt(OwnerId(row.owner_id), MessageId(row.id)).await?;
         }
         Ok(n)
+    }
+
+    /// Ends an answer that is marked as running although nobody writes it any more, with what was saved of it.
+    pub async fn interrupt(&self, owner: OwnerId, id: MessageId) -> Result<Message, StoreError> {
+        let txn = self.write().await?;
+        let row = find_running(&txn, owner, id).await?;
+        let saved = event::Entity::find()
+            .filter(event::Column::MessageId.eq(id.0))
+            .order_by_asc(event::Column::Seq)
+            .all(&txn)
+            .await?;
+        let events = saved.into_iter().map(Event::from_row).collect::<Result<Vec<_>, _>>()?;
+        let last_seq = events.last().map_or(u64::try_from(row.last_seq).unwrap_or(0), |event| event.seq);
+        let before = part::Entity::find()
+            .filter(part::Column::MessageId.eq(id.0))
+            .order_by_asc(part::Column::Idx)
+            .all(&txn)
+            .await?;
+        let mut parts = before.into_iter().map(Part::from_row).collect::<Result<Vec<_>, _>>()?;
+        add_events(&mut parts, events);
+        let end = FinishedAnswer {
+            status: Status::Stopped,
+            last_seq,
+            parts,
+            receipt: None,
+            error: Some(json!({
+                "code": "interrupted",
+                "message": "the server ended while this answer was being written"
+            })),
+        };
+        let message = self.finish(&txn, row, end).await?;
+        self.commit(txn).await?;
+        Ok(message)
     }
 
     async fn finish(
@@ -162,7 +169,12 @@ async fn find_running(
     owner: OwnerId,
     id: MessageId,
 ) -> Result<message::Model, StoreError> {
-    let row = find_message(db, owner, id).await?;
+    // Deleted or not: what runs must be able to end.
+    let row = message::Entity::find_by_id(id.0)
+        .filter(message::Column::OwnerId.eq(owner.0))
+        .one(db)
+        .await?
+        .ok_or(StoreError::NotFound { what: "message" })?;
     if row.status != Status::Running.name() {
         return Err(StoreError::Conflict {
             code: "answer_ended",

@@ -125,3 +125,18 @@ on_both! {
         assert_eq!((message.parts.len(), message.parts[0].text()), (1, "one two three four"));
     }
 }
+
+on_both! {
+    async fn an_answer_may_end_after_it_was_deleted(fresh: Fresh) {
+        let (store, owner) = (&fresh.store, fresh.store.local_owner());
+        let id = fresh.conversation().await;
+        let (one, two) = (fresh.say(id, None, "one").await, fresh.say(id, None, "two").await);
+        store.delete_message(owner, one.user.id).await.unwrap();
+        store.delete_conversation(owner, id).await.unwrap();
+        store.append_events(owner, one.answer.id, events(1, said())).await.unwrap();
+        store.finish_answer(owner, one.answer.id, finished("1")).await.unwrap();
+        assert_eq!(store.recover().await.unwrap(), 1);
+        store.restore_conversation(owner, id).await.unwrap();
+        assert_eq!(store.message(owner, two.answer.id).await.unwrap().status, Status::Stopped);
+    }
+}
