@@ -230,3 +230,6 @@ pub enum Activation {
     /// GELU in its tanh form: `0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`
     Gelu,
 }
+
+#[cfg(test)]
+mod tests;

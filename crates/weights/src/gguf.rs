@@ -352,3 +352,6 @@ fn check_magic(path: &Path, bytes: &[u8]) -> Result<(), GgufError> {
     }
     Err(GgufError::NotGguf { path: path.to_owned(), looks_like: LooksLike::guess(bytes) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ mod tensors;
 
 mod memory;
 
+#[cfg(test)]
+mod tiny_model;
+
 pub use architecture::Architecture;
 pub use config::{
     Activation, ConfigError, FfnKind, LayerConfig, LayerRope, ModelConfig, NormConfig, NormKind, NormPlace,

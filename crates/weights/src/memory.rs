@@ -46,3 +46,23 @@ pub fn memory_need(config: &ModelConfig, gguf: &Gguf, ctx: usize) -> MemoryNeed 
     let scratch = per_token.saturating_mul(BATCH_LEN).saturating_add(config.vocab_size as u64 * 4 * 8);
     MemoryNeed { weights, kv_cache, scratch }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::tiny_model::TinyModel;
+
+    #[test]
+    fn the_kv_cache_grows_with_the_context_and_stops_at_the_models_maximum() {
+        let gguf = TinyModel::llama().build();
+        let config = ModelConfig::from_gguf(&gguf).unwrap();
+        let need = memory_need(&config, &gguf, 64);
+        // 2 layers × 64 tokens × (2 key + 2 value heads) × 16 elements × 2 bytes
+        assert_eq!(need.kv_cache, 2 * 64 * 4 * 16 * 2);
+        assert_eq!(memory_need(&config, &gguf, 65).kv_cache, 2 * need.kv_cache, "pages are whole");
+        assert_eq!(memory_need(&config, &gguf, usize::MAX), memory_need(&config, &gguf, config.max_seq_len));
+        assert_eq!(need.weights, gguf.tensors().iter().map(|info| info.n_bytes()).sum::<u64>());
+        assert_eq!(need.total(), need.weights + need.kv_cache + need.scratch);
+    }
+}

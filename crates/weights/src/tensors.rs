@@ -300,3 +300,77 @@ impl fmt::Display for Names<'_> {
         write!(f, "{}", names.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::tiny_model::TinyModel;
+
+    fn check(model: &TinyModel) -> Result<(), String> {
+        let gguf = model.build();
+        let config = ModelConfig::from_gguf(&gguf).unwrap();
+        check_tensors(&gguf, &config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_complete_model_passes_and_the_table_lists_just_its_tensors() {
+        let model = TinyModel::llama();
+        assert_eq!(check(&model), Ok(()));
+        let gguf = model.build();
+        let specs = tensor_specs(&ModelConfig::from_gguf(&gguf).unwrap());
+        assert_eq!(specs.len(), gguf.tensors().len());
+        for spec in specs {
+            let found = gguf.tensor(&spec.name).unwrap().shape();
+            assert_eq!(found, spec.shape.iter().map(|&n| n as u64).collect::<Vec<_>>(), "{}", spec.name);
+            assert_eq!(spec.role.tensor_name(spec.layer_idx), spec.name);
+        }
+    }
+
+    #[test]
+    fn a_missing_tensor_is_named_with_its_shape() {
+        let mut model = TinyModel::llama();
+        model.remove("blk.1.attn_k.weight");
+        let expected = "tensor \"blk.1.attn_k.weight\" is missing; expected shape [32, 32]";
+        assert_eq!(check(&model), Err(expected.into()));
+    }
+
+    #[test]
+    fn a_wrong_shape_is_told_with_both_shapes() {
+        let mut model = TinyModel::llama();
+        model.tensor("blk.0.attn_q.weight").shape = vec![32, 64];
+        let expected = "tensor \"blk.0.attn_q.weight\": expected shape [64, 32], found [32, 64]";
+        assert_eq!(check(&model), Err(expected.into()));
+        model.tensor("blk.0.attn_q.weight").shape = vec![2, 64, 32];
+        let expected = "tensor \"blk.0.attn_q.weight\": expected shape [64, 32], found [2, 64, 32]";
+        assert_eq!(check(&model), Err(expected.into()));
+        model.tensor("blk.0.attn_q.weight").shape = vec![1, 1, 64, 32];
+        assert_eq!(check(&model), Ok(()), "sizes of one do not matter");
+    }
+
+    #[test]
+    fn a_quantised_vector_is_refused_and_a_quantised_matrix_is_not() {
+        let mut model = TinyModel::llama();
+        model.tensor("blk.0.attn_q.weight").ty = TensorType::Q4_0;
+        assert_eq!(check(&model), Ok(()));
+        model.tensor("output_norm.weight").ty = TensorType::Q8_0;
+        let expected = "tensor \"output_norm.weight\": expected type F32, F16, BF16, found Q8_0";
+        assert_eq!(check(&model), Err(expected.into()));
+    }
+
+    #[test]
+    fn a_tensor_that_would_be_ignored_is_refused() {
+        let mut model = TinyModel::llama();
+        model.add("blk.1.attn_q.bias", &[64]); // no bias in layer 0
+        let expected = "tensor \"blk.1.attn_q.bias\" ([64]) is none of the tensors of a llama model";
+        assert_eq!(check(&model), Err(expected.into()));
+    }
+
+    #[test]
+    fn a_model_bigger_than_its_vocabulary_list_is_refused() {
+        let mut model = TinyModel::llama();
+        model.tensor("token_embd.weight").shape = vec![11, 32];
+        let expected = "tensor \"token_embd.weight\": expected shape [10, 32], found [11, 32]";
+        assert_eq!(check(&model), Err(expected.into()));
+    }
+}

@@ -94,3 +94,57 @@ fn check_length(name: &str, found: Option<usize>, n_tokens: usize) -> Result<(),
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::gguf::{Array, Value};
+    use crate::tiny_model::TinyModel;
+
+    #[test]
+    fn the_lists_and_ids_of_a_tokenizer_come_out_as_they_stand() {
+        let mut model = TinyModel::llama();
+        let tokens: [&[u8]; 3] = [b"a", b"\xff\xfe", b""];
+        model.set("tokenizer.ggml.tokens", Value::Array(Array::from_strings(tokens)));
+        model.set("tokenizer.ggml.token_type", Value::Array(Array::from_i32s(&[1, 3, 6])));
+        model.set("tokenizer.ggml.scores", Value::Array(Array::from_f32s(&[0.0, -1.0, 2.5])));
+        model.set("tokenizer.ggml.merges", Value::Array(Array::from_strings(["a b"])));
+        model.set("tokenizer.ggml.model", Value::from_text("gpt2"));
+        model.set("tokenizer.ggml.bos_token_id", Value::U32(2));
+        model.set("tokenizer.ggml.add_bos_token", Value::Bool(true));
+        model.set("tokenizer.chat_template", Value::from_text("{{ messages }}"));
+        model.set("tokenizer.chat_template.tool_use", Value::from_text("{{ tools }}"));
+        let gguf = model.build();
+        let found = vocabulary_metadata(&gguf).unwrap();
+        assert_eq!(found.tokens, tokens);
+        assert_eq!(found.token_types.unwrap(), [1, 3, 6]);
+        assert_eq!(found.scores.unwrap(), [0.0, -1.0, 2.5]);
+        assert_eq!(found.merges.unwrap(), [b"a b"]);
+        assert_eq!((found.model, found.pre), (Some("gpt2"), None));
+        assert_eq!((found.bos_token_id, found.eos_token_id), (Some(2), None));
+        assert_eq!((found.add_bos_token, found.add_eos_token), (Some(true), None));
+        assert_eq!(found.chat_template, Some(&b"{{ messages }}"[..]));
+        assert_eq!(found.named_chat_templates, [("tool_use", &b"{{ tools }}"[..])]);
+    }
+
+    #[test]
+    fn lists_of_different_lengths_are_refused() {
+        let mut model = TinyModel::llama();
+        model.set("tokenizer.ggml.scores", Value::Array(Array::from_f32s(&[0.0; 9])));
+        let gguf = model.build();
+        let error = vocabulary_metadata(&gguf).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "metadata key \"tokenizer.ggml.scores\": expected one item per token, found 9 items for 10 tokens"
+        );
+    }
+
+    #[test]
+    fn a_file_without_a_vocabulary_has_no_tokens() {
+        let mut model = TinyModel::llama();
+        model.unset("tokenizer.ggml.tokens");
+        let gguf = model.build();
+        assert!(vocabulary_metadata(&gguf).unwrap().tokens.is_empty());
+    }
+}
