@@ -409,8 +409,8 @@ pub(crate) fn stem_of(name: &str) -> String {
     }
 }
 
-/// Unfinished downloads of this stem.
-fn parts_of(folder: &Path, stem: &str) -> Vec<PathBuf> {
+/// Unfinished downloads of this stem, with their sidecars.
+pub(crate) fn parts_of(folder: &Path, stem: &str) -> Vec<PathBuf> {
     let ours = |path: &PathBuf| {
         let name = path.file_name().map_or_else(Default::default, |name| name.to_string_lossy().into_owned());
         name.strip_prefix(stem).is_some_and(|rest| {

@@ -119,8 +119,13 @@ async fn pull_now(
         report.at(Phase::Connecting, 0);
         match job.from_source(source, &wanted, &stem).await {
             Ok(model) => return Ok(model),
-            Err(Stop::All(error)) => return Err(error),
-            Err(Stop::Source(error)) => failures.push(SourceFailure { source: source.to_string(), error }),
+            Err(stop) => {
+                job.drop_empty_parts(&stem);
+                match stop {
+                    Stop::All(error) => return Err(error),
+                    Stop::Source(error) => failures.push(SourceFailure { source: source.to_string(), error }),
+                }
+            }
         }
     }
     Err(PullError::AllSourcesFailed { name: wanted.name, failures })
@@ -349,6 +354,16 @@ impl Job<'_> {
             fetched.push((name, one));
         }
         Ok(fetched)
+    }
+
+    /// A source that brought nothing leaves nothing.
+    fn drop_empty_parts(&self, stem: &str) {
+        for part in library::parts_of(&self.folder, stem) {
+            let is_empty = std::fs::metadata(&part).is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+            if let (true, Some(name)) = (is_empty, part.file_stem().and_then(|name| name.to_str())) {
+                let _ = PartPaths::new(&self.folder, name).drop_part();
+            }
+        }
     }
 
     /// A part of a split model that an earlier, broken-off pull has completed.

@@ -209,3 +209,65 @@ pub(crate) fn choose(files: &[RemoteFile], wanted: Option<&str>) -> Result<Choic
     }
     Err(NoChoice::Other(listing(&all)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quantisation_is_read_from_names_as_people_write_them() {
+        for (name, expected) in [
+            ("SmolLM2-135M-Instruct.Q4_1.gguf", Some("Q4_1")),
+            ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", Some("Q4_K_M")),
+            ("Qwen3-0.6B-Q8_0.gguf", Some("Q8_0")),
+            ("model-q5_k_m-00001-of-00002.gguf", Some("Q5_K_M")),
+            ("Model-UD-Q4_K_XL.gguf", Some("UD-Q4_K_XL")),
+            ("gemma-3-4b-it-bf16.gguf", Some("BF16")),
+            ("F16-model-Q6_K.gguf", Some("Q6_K")),
+            ("Phi-3-mini-4k-instruct-q4.gguf", None),
+            ("model.gguf", None),
+        ] {
+            assert_eq!(of_file_name(name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn split_numbers_are_only_what_the_format_says() {
+        assert_eq!(split_number("m-00002-of-00003"), Some((2, 3)));
+        for name in ["m-00004-of-00003", "m-00000-of-00003", "m-1-of-3", "m-of-00003", "m"] {
+            assert_eq!(split_number(name), None, "{name}");
+        }
+        assert_eq!(without_split_number("m-00002-of-00003"), "m");
+        assert_eq!(without_split_number("-00002-of-00003.gguf.part"), ".gguf.part");
+        assert_eq!(without_split_number(".gguf.part"), ".gguf.part");
+        assert_eq!(
+            split_siblings(Path::new("/x/m-00001-of-00002.gguf"))[1],
+            Path::new("/x/m-00002-of-00002.gguf")
+        );
+        assert_eq!(split_siblings(Path::new("/x/m.gguf")), [Path::new("/x/m.gguf")]);
+    }
+
+    fn remote(path: &str) -> RemoteFile {
+        RemoteFile { path: path.to_string(), size: 1, sha256: None }
+    }
+
+    #[test]
+    fn choosing_prefers_good_for_its_size_and_refuses_to_guess() {
+        let paths = |choice: Result<Choice, NoChoice>| {
+            choice.map(|choice| choice.files.into_iter().map(|file| file.path).collect::<Vec<_>>())
+        };
+        let files = ["m-Q8_0.gguf", "m-Q4_0.gguf", "m-F16.gguf"].map(remote);
+        assert_eq!(paths(choose(&files, None)), Ok(vec!["m-Q4_0.gguf".to_string()]));
+        assert_eq!(paths(choose(&files, Some("f16"))), Ok(vec!["m-F16.gguf".to_string()]));
+        // Only one file: whatever it is called.
+        assert_eq!(paths(choose(&[remote("strange.gguf")], None)), Ok(vec!["strange.gguf".to_string()]));
+        // Two that are both Q8_0, and nothing else.
+        let twins = ["a-Q8_0.gguf", "b-Q8_0.gguf"].map(remote);
+        assert!(matches!(choose(&twins, None), Err(NoChoice::Other(_))));
+        assert!(matches!(choose(&twins, Some("Q8_0")), Err(NoChoice::Several(_))));
+        // A split model with a part missing does not count.
+        let half = ["m-Q4_0-00001-of-00002.gguf"].map(remote);
+        assert_eq!(choose(&half, None), Err(NoChoice::NoGguf));
+        assert_eq!(choose(&[remote("mmproj-F16.gguf"), remote("README.md")], None), Err(NoChoice::NoGguf));
+    }
+}

@@ -17,8 +17,10 @@ pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> V
             (score <= 1 + wanted.len() / 3).then_some((score, candidate))
         })
         .collect();
-    scored.sort();
-    scored.dedup_by(|a, b| a.1 == b.1);
+    // Stable: of equally near names the one that the catalog lists first.
+    scored.sort_by_key(|(score, _)| *score);
+    let mut seen = std::collections::HashSet::new();
+    scored.retain(|(_, candidate)| seen.insert(*candidate));
     scored.into_iter().take(MAX_SUGGESTED).map(|(_, candidate)| candidate.to_string()).collect()
 }
 
