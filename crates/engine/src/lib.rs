@@ -1,1 +1,38 @@
-//! engine
+//! Which token comes next, for everyone at once?
+//!
+//! A loaded model (`Engine`) takes requests (`Generate`) of many callers and answers each with a
+//! stream of `Event`s. One thread owns the model: every step it computes the next token of all
+//! running answers and a slice of the prompts that wait (`worker`, `scheduler`), over keys and
+//! values in pages that sequences with the same prefix share (`pages`).
+//!
+//! The crate knows token ids only: no text, no HTTP, no users. A row's result does not depend on
+//! what else is in the batch, on how its prompt was cut, or on whether its prefix was cached.
+
+mod engine;
+mod error;
+mod request;
+mod stats;
+
+mod scheduler;
+mod sequence;
+mod worker;
+
+mod batch;
+mod forward;
+mod loading;
+mod rope_table;
+
+mod pages;
+mod profile;
+mod random;
+mod sampler;
+
+pub use engine::{Engine, EngineConfig};
+pub use error::{EngineError, SubmitError};
+pub use loading::{LoadProgress, kv_bytes_per_token};
+pub use profile::{Phase, PhaseCost, Profile};
+pub use request::{
+    BitMask, Constraint, Event, FinishReason, Generate, Generation, MAX_LOGPROBS, OnRow, SamplingParams,
+    Timings, TokenId,
+};
+pub use stats::EngineStats;

@@ -1,0 +1,91 @@
+//! One step's work: spans of tokens of several sequences, laid end to end as rows.
+
+use crate::pages::PageId;
+use crate::request::TokenId;
+
+/// Which rows of a span need logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outputs {
+    /// None: the prompt goes on in a later step.
+    None,
+    /// The last row: something is drawn from it.
+    Last,
+    /// All rows: they are scored.
+    All,
+}
+
+/// Consecutive tokens of one sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Its first row in the batch.
+    pub(crate) first_row: usize,
+    pub(crate) n_rows: usize,
+    /// The position of its first row in the sequence.
+    pub(crate) first_pos: usize,
+    /// Where its sequence's pages stand in `Batch::pages`.
+    pages: std::ops::Range<usize>,
+    pub(crate) outputs: Outputs,
+}
+
+impl Span {
+    /// How many of its rows need logits; they are its last ones.
+    pub(crate) fn n_outputs(&self) -> usize {
+        match self.outputs {
+            Outputs::None => 0,
+            Outputs::Last => 1,
+            Outputs::All => self.n_rows,
+        }
+    }
+}
+
+/// The rows of one step; buffers are kept from step to step.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// tokens: [n_rows]
+    pub(crate) tokens: Vec<TokenId>,
+    /// positions: [n_rows]
+    pub(crate) positions: Vec<u32>,
+    pub(crate) spans: Vec<Span>,
+    pages: Vec<PageId>,
+}
+
+impl Batch {
+    /// Forgets the last step.
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.spans.clear();
+        self.pages.clear();
+    }
+
+    /// Adds tokens that begin at `first_pos` of a sequence with these pages.
+    pub(crate) fn push(&mut self, tokens: &[TokenId], first_pos: usize, pages: &[PageId], outputs: Outputs) {
+        let first_page = self.pages.len();
+        self.pages.extend_from_slice(pages);
+        self.spans.push(Span {
+            first_row: self.tokens.len(),
+            n_rows: tokens.len(),
+            first_pos,
+            pages: first_page..self.pages.len(),
+            outputs,
+        });
+        self.tokens.extend_from_slice(tokens);
+        let end = first_pos + tokens.len();
+        self.positions.extend((first_pos..end).map(|pos| pos as u32));
+    }
+
+    /// Rows in all.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Rows that need logits.
+    pub(crate) fn n_outputs(&self) -> usize {
+        self.spans.iter().map(Span::n_outputs).sum()
+    }
+
+    /// The pages of a span's sequence.
+    pub(crate) fn span_pages(&self, span: &Span) -> &[PageId] {
+        &self.pages[span.pages.clone()]
+    }
+}

@@ -1,0 +1,520 @@
+//! The forward pass: a ragged batch of tokens in, the hidden states of its output rows out, and
+//! their logits.
+//!
+//! One pass serves every architecture; what differs are facts (`weights::ModelConfig`). Rows of all
+//! sequences lie in one matrix, so that each projection reads its weights once for all of them;
+//! attention alone goes by spans, each over the pages of its own sequence. No row's result depends
+//! on the others. In the last layer only keys and values are needed of all rows; from the
+//! attention on, the pass goes on with the output rows alone.
+
+use std::sync::Arc;
+
+use kernels::{Activations, AttentionSpan, KvLayer, PackedMatrix, Pool, RopeKind, RopeTable};
+use weights::{
+    Activation, FfnKind, Gguf, LayerConfig, LayerRope, ModelConfig, NormKind, RopeConfig, RopePairing,
+    TensorInfo,
+};
+
+use crate::batch::{Batch, Outputs, Span};
+use crate::engine::EngineConfig;
+use crate::loading::weight_type;
+use crate::pages::PageId;
+use crate::profile::{Phase, Stopwatch};
+use crate::rope_table::inverse_frequencies;
+use crate::sampler::all_finite;
+
+/// Rows of logits that are held at once.
+const MAX_LOGIT_ROWS: usize = 16;
+
+/// A weight matrix and what is added to its product.
+pub(crate) struct Projection {
+    pub(crate) matrix: PackedMatrix,
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// weight: [n_embd], bias: [n_embd] for layer norms
+pub(crate) struct Norm {
+    pub(crate) weight: Vec<f32>,
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// The feed-forward network of a layer.
+pub(crate) struct Ffn {
+    /// [n_ff, n_embd]; absent in a plain network.
+    pub(crate) gate: Option<Projection>,
+    /// [n_ff, n_embd]
+    pub(crate) up: Projection,
+    /// [n_embd, n_ff]
+    pub(crate) down: Projection,
+}
+
+/// One layer's weights.
+pub(crate) struct Layer {
+    pub(crate) attn_norm: Option<Norm>,
+    /// [q_dim, n_embd]
+    pub(crate) q: Projection,
+    /// [k_dim, n_embd]
+    pub(crate) k: Projection,
+    /// [v_dim, n_embd]
+    pub(crate) v: Projection,
+    /// [head_dim_k] or [q_dim]
+    pub(crate) q_norm: Option<Vec<f32>>,
+    /// [head_dim_k] or [k_dim]
+    pub(crate) k_norm: Option<Vec<f32>>,
+    /// [n_embd, attn_out_dim]
+    pub(crate) out: Projection,
+    pub(crate) post_attn_norm: Option<Vec<f32>>,
+    pub(crate) ffn_norm: Option<Norm>,
+    pub(crate) ffn: Ffn,
+    pub(crate) post_ffn_norm: Option<Vec<f32>>,
+}
+
+/// Where the first residual stream comes from.
+pub(crate) struct Embedding {
+    /// The matrix in the map; `None` if the output matrix serves.
+    pub(crate) tokens: Option<(Arc<Gguf>, TensorInfo)>,
+    /// [max_seq_len, n_embd], added to the tokens' rows.
+    pub(crate) positions: Option<Vec<f32>>,
+}
+
+/// From the last residual stream to logits.
+pub(crate) struct Output {
+    pub(crate) norm: Norm,
+    /// [vocab_size, n_embd]
+    pub(crate) matrix: PackedMatrix,
+    /// [vocab_size]
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// A loaded model with its keys and values and the buffers of a step.
+pub(crate) struct Model {
+    pool: Pool,
+    config: ModelConfig,
+    n_pages: usize,
+    embedding: Embedding,
+    layers: Vec<Layer>,
+    output: Output,
+    kv: Vec<KvLayer>,
+    rope: Option<RopeTable>,
+    rope_local: Option<RopeTable>,
+    buffers: Buffers,
+    pub(crate) stopwatch: Stopwatch,
+}
+
+/// Activations of one step; each holds `max_batch_tokens` rows of its own width.
+struct Buffers {
+    /// The residual stream: [n_rows, n_embd]
+    x: Vec<f32>,
+    /// What is added to it: [n_rows, n_embd]
+    update: Vec<f32>,
+    /// [n_rows, q_dim]
+    q: Vec<f32>,
+    /// [n_rows, k_dim]
+    k: Vec<f32>,
+    /// [n_rows, v_dim]
+    v: Vec<f32>,
+    /// [n_rows, attn_out_dim]
+    attn: Vec<f32>,
+    /// [n_rows, n_ff]
+    gate: Vec<f32>,
+    /// [n_rows, n_ff]
+    up: Vec<f32>,
+    /// [MAX_LOGIT_ROWS, vocab_size]
+    logits: Vec<f32>,
+    activations: Activations,
+}
+
+impl Model {
+    /// Joins weights and room for keys and values to a model.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        pool: Pool,
+        config: &ModelConfig,
+        engine: &EngineConfig,
+        n_pages: usize,
+        embedding: Embedding,
+        layers: Vec<Layer>,
+        output: Output,
+        kv: Vec<KvLayer>,
+    ) -> Model {
+        let n_rows = engine.max_batch_tokens;
+        let widest = |width: fn(&LayerConfig) -> usize| {
+            vec![0.0; n_rows * config.layers.iter().map(width).max().unwrap_or(0)]
+        };
+        let has_gate = matches!(config.ffn, FfnKind::Gated { .. });
+        let buffers = Buffers {
+            x: vec![0.0; n_rows * config.n_embd],
+            update: vec![0.0; n_rows * config.n_embd],
+            q: widest(LayerConfig::q_dim),
+            k: widest(LayerConfig::k_dim),
+            v: widest(LayerConfig::v_dim),
+            attn: widest(LayerConfig::attn_out_dim),
+            gate: if has_gate { widest(|layer| layer.n_ff) } else { Vec::new() },
+            up: widest(|layer| layer.n_ff),
+            logits: vec![0.0; MAX_LOGIT_ROWS * config.vocab_size],
+            activations: Activations::new(),
+        };
+        let table =
+            |rope: &Option<RopeConfig>| rope.as_ref().map(|rope| rope_table(rope, engine.max_seq_len));
+        Model {
+            rope: table(&config.rope),
+            rope_local: table(&config.rope_local),
+            pool,
+            config: config.clone(),
+            n_pages,
+            embedding,
+            layers,
+            output,
+            kv,
+            buffers,
+            stopwatch: Stopwatch::new(),
+        }
+    }
+
+    /// Pages of keys and values.
+    pub(crate) fn n_pages(&self) -> usize {
+        self.n_pages
+    }
+
+    /// The most rows of logits that can be asked for at once.
+    pub(crate) fn max_logit_rows(&self) -> usize {
+        MAX_LOGIT_ROWS
+    }
+
+    /// Bytes of weights, keys and values, and buffers.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let matrices = self.layers.iter().flat_map(Layer::matrices).chain([&self.output.matrix]);
+        let weights: usize = matrices.map(PackedMatrix::bytes).sum();
+        let kv: usize = self.kv.iter().map(KvLayer::bytes).sum();
+        let b = &self.buffers;
+        let floats = [&b.x, &b.update, &b.q, &b.k, &b.v, &b.attn, &b.gate, &b.up, &b.logits];
+        let buffers: usize = floats.iter().map(|buffer| buffer.len() * size_of::<f32>()).sum();
+        (weights + kv + buffers) as u64
+    }
+
+    /// Copies the first `n_tokens` of a page to another, in every layer.
+    pub(crate) fn copy_page(&mut self, from: PageId, to: PageId, n_tokens: usize) {
+        for layer in &mut self.kv {
+            layer.copy_page(from, to, n_tokens);
+        }
+    }
+
+    /// Whether the first and the last token of the vocabulary give finite logits.
+    pub(crate) fn proves_finite(&mut self) -> bool {
+        let mut batch = Batch::default();
+        let tokens = [0, self.config.vocab_size as u32 - 1];
+        batch.push(&tokens, 0, &[0], Outputs::All);
+        // A batch may be bounded to one token: then each goes alone.
+        if self.buffers.x.len() < tokens.len() * self.config.n_embd {
+            batch.clear();
+            batch.push(&tokens[..1], 0, &[0], Outputs::All);
+        }
+        self.forward(&batch);
+        let (logits, _) = self.logits(0, batch.n_outputs());
+        all_finite(logits)
+    }
+
+    /// Computes a batch: keys and values go to their pages, hidden states of the output rows stay
+    /// for `logits`.
+    pub(crate) fn forward(&mut self, batch: &Batch) {
+        self.embed(batch);
+        let all: Vec<AttentionSpan<'_>> = batch.spans.iter().map(|span| whole_span(batch, span)).collect();
+        let outputs = output_spans(batch);
+        let last = self.layers.len() - 1;
+        for layer_idx in 0..last {
+            self.layer(layer_idx, batch, &all, None);
+        }
+        self.layer(last, batch, &all, Some(&outputs));
+    }
+
+    /// The logits of `n` output rows of the last batch, from the `first`: [n, vocab_size].
+    ///
+    /// The pool comes along, for drawing from the rows in parallel.
+    pub(crate) fn logits(&mut self, first: usize, n: usize) -> (&mut [f32], &Pool) {
+        let Model { pool, config, output, buffers, stopwatch, .. } = self;
+        let (n_embd, vocab_size) = (config.n_embd, config.vocab_size);
+        let x = &buffers.x[first * n_embd..(first + n) * n_embd];
+        let logits = &mut buffers.logits[..n * vocab_size];
+        normalise(pool, config, Some(&output.norm), x, n, &mut buffers.update, &mut buffers.activations);
+        kernels::project(pool, &buffers.activations, &[&output.matrix], &mut [&mut *logits]);
+        if let Some(bias) = &output.bias {
+            kernels::add_bias(pool, logits, bias);
+        }
+        if config.logit_scale != 1.0 {
+            logits.iter_mut().for_each(|x| *x *= config.logit_scale);
+        }
+        if let Some(cap) = config.final_softcap {
+            kernels::softcap(pool, logits, cap);
+        }
+        let ops = 2 * n * vocab_size * n_embd;
+        stopwatch.lap(Phase::LmHead, output.matrix.bytes(), ops);
+        (logits, pool)
+    }
+
+    /// x = rows of the embeddings · embd_scale (+ rows of the positions)
+    fn embed(&mut self, batch: &Batch) {
+        let Model { config, embedding, output, buffers, stopwatch, .. } = self;
+        let n_embd = config.n_embd;
+        let x = &mut buffers.x[..batch.n_rows() * n_embd];
+        match &embedding.tokens {
+            None => output.matrix.unpack_rows(&batch.tokens, x),
+            Some((gguf, info)) => {
+                let ty = weight_type(info.kind.loadable().expect("checked when loading"));
+                let bytes = gguf.bytes(info);
+                let row_bytes = bytes.len() / config.vocab_size;
+                for (&id, row) in batch.tokens.iter().zip(x.chunks_exact_mut(n_embd)) {
+                    let first = id as usize * row_bytes;
+                    kernels::dequantize(ty, &bytes[first..first + row_bytes], row);
+                }
+            }
+        }
+        if config.embd_scale != 1.0 {
+            x.iter_mut().for_each(|x| *x *= config.embd_scale);
+        }
+        if let Some(positions) = &embedding.positions {
+            for (&pos, row) in batch.positions.iter().zip(x.chunks_exact_mut(n_embd)) {
+                let learned = &positions[pos as usize * n_embd..][..n_embd];
+                row.iter_mut().zip(learned).for_each(|(x, p)| *x += p);
+            }
+        }
+        stopwatch.lap(Phase::Embed, 0, 0);
+    }
+
+    /// One layer over all rows; with `outputs`, from the attention on over the output rows alone,
+    /// which move to the front of `x`.
+    fn layer(
+        &mut self,
+        layer_idx: usize,
+        batch: &Batch,
+        spans: &[AttentionSpan<'_>],
+        outputs: Option<&[AttentionSpan<'_>]>,
+    ) {
+        let Model { pool, config, layers, kv, rope, rope_local, buffers: b, stopwatch, .. } = self;
+        let (layer, facts, kv) = (&layers[layer_idx], &config.layers[layer_idx], &mut kv[layer_idx]);
+        let n_embd = config.n_embd;
+        let n_rows = batch.n_rows();
+        let eps = config.norm.eps;
+        let (q_dim, k_dim, v_dim) = (facts.q_dim(), facts.k_dim(), facts.v_dim());
+
+        // queries, keys, values
+        let x = &b.x[..n_rows * n_embd];
+        normalise(pool, config, layer.attn_norm.as_ref(), x, n_rows, &mut b.update, &mut b.activations);
+        stopwatch.lap(Phase::Norm, 0, 0);
+        let q = &mut b.q[..n_rows * q_dim];
+        let k = &mut b.k[..n_rows * k_dim];
+        let v = &mut b.v[..n_rows * v_dim];
+        let qkv = [&layer.q.matrix, &layer.k.matrix, &layer.v.matrix];
+        kernels::project(pool, &b.activations, &qkv, &mut [&mut *q, &mut *k, &mut *v]);
+        stopwatch.lap(Phase::Qkv, bytes(&qkv), ops(&qkv, n_rows));
+
+        add_bias(pool, &layer.q, q);
+        add_bias(pool, &layer.k, k);
+        add_bias(pool, &layer.v, v);
+        if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
+            // The weight's length is the width that is normalised: a head, or all heads together.
+            kernels::rms_norm(pool, q, q_norm, eps);
+            kernels::rms_norm(pool, k, k_norm, eps);
+        }
+        let table = match facts.rope {
+            LayerRope::None => None,
+            LayerRope::Global => rope.as_ref(),
+            LayerRope::Local => rope_local.as_ref(),
+        };
+        if let Some(table) = table {
+            kernels::rope(pool, q, facts.n_heads, facts.head_dim_k, &batch.positions, table);
+            kernels::rope(pool, k, facts.n_kv_heads, facts.head_dim_k, &batch.positions, table);
+        }
+        for span in spans {
+            let rows = span.first_row..span.first_row + span.n_rows;
+            let k = &k[rows.start * k_dim..rows.end * k_dim];
+            let v = &v[rows.start * v_dim..rows.end * v_dim];
+            kv.write(span.pages, span.first_pos, k, v);
+        }
+        stopwatch.lap(Phase::RopeAndCache, 0, 0);
+
+        let (n_rows, spans) = match outputs {
+            None => (n_rows, spans),
+            Some([]) => return,
+            Some(outputs) => {
+                keep_output_rows(batch, &mut b.x, n_embd);
+                keep_output_rows(batch, &mut b.q, q_dim);
+                (batch.n_outputs(), outputs)
+            }
+        };
+
+        // attention
+        let q = &b.q[..n_rows * q_dim];
+        let attn = &mut b.attn[..n_rows * facts.attn_out_dim()];
+        kernels::attention(
+            pool,
+            q,
+            facts.n_heads,
+            spans,
+            kv,
+            config.attn_scale,
+            config.attn_softcap,
+            facts.window,
+            attn,
+        );
+        let (kv_bytes, kv_ops) = attention_cost(facts, spans);
+        stopwatch.lap(Phase::Attention, kv_bytes, kv_ops);
+        b.activations.set(pool, attn, n_rows, facts.attn_out_dim());
+        let update = &mut b.update[..n_rows * n_embd];
+        let x = &mut b.x[..n_rows * n_embd];
+        kernels::project(pool, &b.activations, &[&layer.out.matrix], &mut [&mut *update]);
+        add_bias(pool, &layer.out, update);
+        stopwatch.lap(Phase::AttnOut, layer.out.matrix.bytes(), ops(&[&layer.out.matrix], n_rows));
+        if let Some(weight) = &layer.post_attn_norm {
+            kernels::rms_norm(pool, update, weight, eps);
+        }
+        kernels::add_scaled(pool, x, update, config.residual_scale);
+        stopwatch.lap(Phase::Residual, 0, 0);
+
+        // feed-forward
+        normalise(pool, config, layer.ffn_norm.as_ref(), x, n_rows, &mut b.update, &mut b.activations);
+        stopwatch.lap(Phase::Norm, 0, 0);
+        let ffn = &layer.ffn;
+        let gate_len = if ffn.gate.is_some() { n_rows * facts.n_ff } else { 0 };
+        let gate = &mut b.gate[..gate_len];
+        let up = &mut b.up[..n_rows * facts.n_ff];
+        match &ffn.gate {
+            Some(gate_proj) => {
+                let matrices = [&gate_proj.matrix, &ffn.up.matrix];
+                kernels::project(pool, &b.activations, &matrices, &mut [&mut *gate, &mut *up]);
+                add_bias(pool, gate_proj, gate);
+                add_bias(pool, &ffn.up, up);
+                stopwatch.lap(Phase::FfnUp, bytes(&matrices), ops(&matrices, n_rows));
+            }
+            None => {
+                kernels::project(pool, &b.activations, &[&ffn.up.matrix], &mut [&mut *up]);
+                add_bias(pool, &ffn.up, up);
+                stopwatch.lap(Phase::FfnUp, ffn.up.matrix.bytes(), ops(&[&ffn.up.matrix], n_rows));
+            }
+        }
+        match config.ffn {
+            FfnKind::Gated { activation: Activation::Silu, .. } => kernels::silu_mul(pool, gate, up),
+            FfnKind::Gated { activation: Activation::Gelu, .. } => kernels::gelu_mul(pool, gate, up),
+            FfnKind::Plain { activation: Activation::Silu } => kernels::silu(pool, up),
+            FfnKind::Plain { activation: Activation::Gelu } => kernels::gelu(pool, up),
+        }
+        let hidden = if ffn.gate.is_some() { &*gate } else { &*up };
+        b.activations.set(pool, hidden, n_rows, facts.n_ff);
+        stopwatch.lap(Phase::Activation, 0, 0);
+        let update = &mut b.update[..n_rows * n_embd];
+        kernels::project(pool, &b.activations, &[&ffn.down.matrix], &mut [&mut *update]);
+        add_bias(pool, &ffn.down, update);
+        stopwatch.lap(Phase::FfnDown, ffn.down.matrix.bytes(), ops(&[&ffn.down.matrix], n_rows));
+        if let Some(weight) = &layer.post_ffn_norm {
+            kernels::rms_norm(pool, update, weight, eps);
+        }
+        kernels::add_scaled(pool, x, update, config.residual_scale);
+        stopwatch.lap(Phase::Residual, 0, 0);
+    }
+}
+
+impl Layer {
+    fn matrices(&self) -> impl Iterator<Item = &PackedMatrix> {
+        let gate = self.ffn.gate.as_ref();
+        let all = [&self.q, &self.k, &self.v, &self.out, &self.ffn.up, &self.ffn.down];
+        all.into_iter().chain(gate).map(|projection| &projection.matrix)
+    }
+}
+
+/// activations = norm(x), quantised; x itself where there is no norm before a block.
+///
+/// x: [n_rows, n_embd]; scratch: at least as long.
+fn normalise(
+    pool: &Pool,
+    config: &ModelConfig,
+    norm: Option<&Norm>,
+    x: &[f32],
+    n_rows: usize,
+    scratch: &mut [f32],
+    activations: &mut Activations,
+) {
+    let n_embd = config.n_embd;
+    match (norm, config.norm.kind) {
+        (None, _) => activations.set(pool, x, n_rows, n_embd),
+        (Some(norm), NormKind::Rms) => {
+            activations.set_rms_norm(pool, x, &norm.weight, config.norm.eps, n_rows, n_embd);
+        }
+        (Some(norm), NormKind::Layer) => {
+            let bias = norm.bias.as_deref().expect("layer norms are loaded with their bias");
+            let normed = &mut scratch[..x.len()];
+            normed.copy_from_slice(x);
+            kernels::layer_norm(pool, normed, &norm.weight, bias, config.norm.eps);
+            activations.set(pool, normed, n_rows, n_embd);
+        }
+    }
+}
+
+/// y: [n_rows, matrix.n_rows()]
+fn add_bias(pool: &Pool, projection: &Projection, y: &mut [f32]) {
+    if let Some(bias) = &projection.bias {
+        kernels::add_bias(pool, y, bias);
+    }
+}
+
+fn whole_span<'a>(batch: &'a Batch, span: &Span) -> AttentionSpan<'a> {
+    AttentionSpan {
+        first_row: span.first_row,
+        n_rows: span.n_rows,
+        first_pos: span.first_pos,
+        pages: batch.span_pages(span),
+    }
+}
+
+/// The spans of the output rows, numbered as they stand after `keep_output_rows`.
+fn output_spans(batch: &Batch) -> Vec<AttentionSpan<'_>> {
+    let mut first_row = 0;
+    let mut outputs = Vec::with_capacity(batch.spans.len());
+    for span in batch.spans.iter().filter(|span| span.n_outputs() > 0) {
+        let n_rows = span.n_outputs();
+        let first_pos = span.first_pos + span.n_rows - n_rows;
+        outputs.push(AttentionSpan { first_row, n_rows, first_pos, pages: batch.span_pages(span) });
+        first_row += n_rows;
+    }
+    outputs
+}
+
+/// Moves the output rows of `rows`, [n_rows, width], to the front.
+fn keep_output_rows(batch: &Batch, rows: &mut [f32], width: usize) {
+    let mut to = 0;
+    for span in &batch.spans {
+        let end = span.first_row + span.n_rows;
+        let first = end - span.n_outputs();
+        rows.copy_within(first * width..end * width, to * width);
+        to += span.n_outputs();
+    }
+}
+
+fn rope_table(rope: &RopeConfig, max_seq_len: usize) -> RopeTable {
+    let kind = match rope.pairing {
+        RopePairing::Norm => RopeKind::Norm,
+        RopePairing::Neox => RopeKind::Neox,
+    };
+    RopeTable::new(kind, inverse_frequencies(rope, max_seq_len), rope.attn_factor)
+}
+
+fn bytes(matrices: &[&PackedMatrix]) -> usize {
+    matrices.iter().map(|matrix| matrix.bytes()).sum()
+}
+
+/// Multiplications and additions of `n_rows` rows through some matrices.
+fn ops(matrices: &[&PackedMatrix], n_rows: usize) -> usize {
+    matrices.iter().map(|matrix| 2 * n_rows * matrix.n_rows() * matrix.n_cols()).sum()
+}
+
+/// Bytes of keys and values read, and operations, of one layer's attention.
+fn attention_cost(facts: &LayerConfig, spans: &[AttentionSpan<'_>]) -> (usize, usize) {
+    let (mut bytes, mut ops) = (0, 0);
+    for span in spans {
+        let seen = |pos: usize| facts.window.map_or(pos + 1, |window| window.min(pos + 1));
+        let last = seen(span.first_pos + span.n_rows - 1);
+        let first = seen(span.first_pos);
+        bytes += last * (facts.k_dim() + facts.v_dim()) * crate::loading::KV_TYPE.bytes();
+        let n_pairs = span.n_rows * (first + last) / 2;
+        ops += 2 * n_pairs * (facts.q_dim() + facts.attn_out_dim());
+    }
+    (bytes, ops)
+}

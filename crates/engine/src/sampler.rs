@@ -1,0 +1,407 @@
+//! From a row of logits to a token: bias, penalties, filters, temperature, draw.
+//!
+//! The steps run in llama.cpp's order (see `SamplingParams`). Filters work on a short list of
+//! candidates wherever the settings allow it, so that the vocabulary is never sorted. A draw is a
+//! pure function of the logits, the settings, the tokens so far and (seed, position).
+
+use std::collections::HashMap;
+
+use crate::random::uniform;
+use crate::request::{BitMask, SamplingParams, TokenId};
+
+/// What was taken from one row of logits.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) id: TokenId,
+    /// NaN unless log-probabilities were asked for.
+    pub(crate) logprob: f32,
+    pub(crate) top: Vec<(TokenId, f32)>,
+}
+
+/// Why no token could be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoChoice {
+    /// A logit is NaN or infinite.
+    NonFinite,
+    /// Every token is forbidden.
+    NothingAllowed,
+}
+
+/// The tokens that one draw may take.
+pub(crate) struct Allowed<'a> {
+    /// Never drawn.
+    pub(crate) forbidden: &'a [TokenId],
+    /// If present, only these are drawn.
+    pub(crate) mask: Option<&'a BitMask>,
+}
+
+/// Buffers of a draw, reused from token to token.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    candidates: Vec<Candidate>,
+    order: Vec<(f32, u32)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Candidate {
+    logit: f32,
+    id: TokenId,
+}
+
+/// One sequence's settings and the counts that its penalties need.
+pub(crate) struct Sampler {
+    params: SamplingParams,
+    logprobs: Option<u8>,
+    /// Per token: occurrences in the repetition window, and among the generated tokens.
+    counts: HashMap<TokenId, Count>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Count {
+    in_window: u32,
+    generated: u32,
+}
+
+impl Sampler {
+    /// A sampler for a sequence that begins with `prompt`.
+    pub(crate) fn new(params: SamplingParams, logprobs: Option<u8>, prompt: &[TokenId]) -> Sampler {
+        let mut sampler = Sampler { params, logprobs, counts: HashMap::new() };
+        if sampler.penalises() {
+            let n = sampler.params.repeat_last_n.min(prompt.len());
+            for &id in &prompt[prompt.len() - n..] {
+                sampler.counts.entry(id).or_default().in_window += 1;
+            }
+        }
+        sampler
+    }
+
+    /// Notes the last of `tokens` (prompt and answer so far) as generated.
+    pub(crate) fn accept(&mut self, tokens: &[TokenId]) {
+        if !self.penalises() {
+            return;
+        }
+        let window = self.params.repeat_last_n;
+        let newest = tokens[tokens.len() - 1];
+        let count = self.counts.entry(newest).or_default();
+        count.generated += 1;
+        if window == 0 {
+            return;
+        }
+        count.in_window += 1;
+        if tokens.len() > window {
+            let oldest = tokens[tokens.len() - 1 - window];
+            if let Some(count) = self.counts.get_mut(&oldest) {
+                count.in_window = count.in_window.saturating_sub(1);
+                if count.in_window == 0 && count.generated == 0 {
+                    self.counts.remove(&oldest);
+                }
+            }
+        }
+    }
+
+    /// Draws the token at `position` (counted from the start of the prompt).
+    ///
+    /// logits: [vocab_size], changed in place.
+    pub(crate) fn draw(
+        &self,
+        logits: &mut [f32],
+        position: usize,
+        allowed: &Allowed<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Choice, NoChoice> {
+        if !all_finite(logits) {
+            return Err(NoChoice::NonFinite);
+        }
+        let listed = self.logprobs.map(|n| {
+            let total = log_sum_exp(logits, 1.0);
+            top_candidates(logits, n as usize, &mut scratch.candidates);
+            let top = scratch.candidates.iter();
+            (total, top.map(|c| (c.id, c.logit - total)).collect::<Vec<_>>())
+        });
+        // The chosen token's own logit is needed before bias and penalties touch it.
+        let raw = listed.is_some().then(|| self.touched_logits(logits));
+        self.apply_bias_and_penalties(logits);
+        for &id in allowed.forbidden {
+            logits[id as usize] = f32::NEG_INFINITY;
+        }
+        if let Some(mask) = allowed.mask {
+            apply_mask(logits, mask);
+        }
+        let id = if self.params.temperature <= 0.0 {
+            argmax(logits)
+        } else {
+            let u = uniform(self.params.seed, position as u64);
+            self.draw_at_random(logits, u, scratch)
+        };
+        let id = id.ok_or(NoChoice::NothingAllowed)?;
+        let (logprob, top) = match (listed, raw) {
+            (Some((total, top)), Some(raw)) => {
+                let logit = raw.get(&id).copied().unwrap_or(logits[id as usize]);
+                (logit - total, top)
+            }
+            _ => (f32::NAN, Vec::new()),
+        };
+        Ok(Choice { id, logprob, top })
+    }
+
+    fn penalises(&self) -> bool {
+        let p = &self.params;
+        (p.repetition_penalty != 1.0 && p.repeat_last_n > 0)
+            || p.presence_penalty != 0.0
+            || p.frequency_penalty != 0.0
+    }
+
+    /// The logits, as they are now, of all tokens that bias or penalties may change.
+    fn touched_logits(&self, logits: &[f32]) -> HashMap<TokenId, f32> {
+        let biased = self.params.logit_bias.iter().map(|&(id, _)| id);
+        let counted = self.counts.keys().copied();
+        biased.chain(counted).map(|id| (id, logits[id as usize])).collect()
+    }
+
+    fn apply_bias_and_penalties(&self, logits: &mut [f32]) {
+        let p = &self.params;
+        for &(id, bias) in &p.logit_bias {
+            logits[id as usize] += bias;
+        }
+        for (&id, count) in &self.counts {
+            let logit = &mut logits[id as usize];
+            if count.in_window > 0 && p.repetition_penalty != 1.0 {
+                if *logit > 0.0 {
+                    *logit /= p.repetition_penalty;
+                } else {
+                    *logit *= p.repetition_penalty;
+                }
+            }
+            if count.generated > 0 {
+                *logit -= p.presence_penalty + p.frequency_penalty * count.generated as f32;
+            }
+        }
+    }
+
+    fn draw_at_random(&self, logits: &[f32], u: f64, scratch: &mut Scratch) -> Option<TokenId> {
+        let p = &self.params;
+        let max = logits[argmax(logits)? as usize];
+        let filters = p.top_k > 0 || p.typical_p < 1.0 || p.top_p < 1.0;
+        if !filters {
+            let floor = match p.min_p > 0.0 {
+                true => max + p.min_p.min(1.0).ln(),
+                false => f32::NEG_INFINITY,
+            };
+            return draw_above(logits, floor, max, p.temperature, u);
+        }
+        let list = &mut scratch.candidates;
+        if p.top_k > 0 {
+            top_candidates(logits, p.top_k, list);
+        } else if p.typical_p < 1.0 {
+            all_candidates(logits, list);
+        } else {
+            // Only top-p (and min-p) remain: the mass is that of the whole vocabulary.
+            nucleus(logits, max, p.top_p, list);
+        }
+        if p.typical_p < 1.0 {
+            keep_typical(list, p.typical_p, &mut scratch.order);
+        }
+        if p.top_p < 1.0 && (p.top_k > 0 || p.typical_p < 1.0) {
+            keep_top_p(list, p.top_p);
+        }
+        if p.min_p > 0.0 {
+            let floor = list[0].logit + p.min_p.min(1.0).ln();
+            let n = list.iter().take_while(|c| c.logit >= floor).count();
+            list.truncate(n.max(1));
+        }
+        draw_from(list, p.temperature, u)
+    }
+}
+
+/// The first position of the largest logit; `None` if all are -inf.
+pub(crate) fn argmax(logits: &[f32]) -> Option<TokenId> {
+    // Two passes without branches inside, which the compiler turns into vector code.
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (chunks, rest) = logits.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+    if max == f32::NEG_INFINITY {
+        return None;
+    }
+    logits.iter().position(|&x| x == max).map(|i| i as TokenId)
+}
+
+/// Whether no value is NaN or infinite.
+pub(crate) fn all_finite(values: &[f32]) -> bool {
+    // x * 0 is 0 for finite x and NaN otherwise, and a NaN stays in the sum.
+    let mut lanes = [0.0f32; 16];
+    let (chunks, rest) = values.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += x * 0.0;
+        }
+    }
+    let sum: f32 = lanes.iter().sum::<f32>() + rest.iter().map(|x| x * 0.0).sum::<f32>();
+    sum == 0.0
+}
+
+/// ln of the sum of exp(logit / temperature) over all logits; -inf ones add nothing.
+pub(crate) fn log_sum_exp(logits: &[f32], temperature: f32) -> f32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| weight(x, max, temperature)).sum();
+    max / temperature + sum.ln() as f32
+}
+
+/// exp((logit - max) / temperature), in f64 so that sums over a vocabulary lose nothing.
+fn weight(logit: f32, max: f32, temperature: f32) -> f64 {
+    f64::from(((logit - max) / temperature).exp())
+}
+
+fn apply_mask(logits: &mut [f32], mask: &BitMask) {
+    for (id, logit) in logits.iter_mut().enumerate() {
+        if !mask.get(id as TokenId) {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+}
+
+/// Best first; the lower id among equals.
+fn rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+/// The `k` most likely tokens, best first, without those at -inf.
+fn top_candidates(logits: &[f32], k: usize, list: &mut Vec<Candidate>) {
+    list.clear();
+    if k == 0 {
+        return;
+    }
+    // Candidates above a rising floor are gathered; when twice k are there, the worse half goes.
+    let mut floor = f32::NEG_INFINITY;
+    for (id, &logit) in logits.iter().enumerate() {
+        // A later token with the floor's own value ranks behind those already kept.
+        if logit > floor {
+            list.push(Candidate { logit, id: id as TokenId });
+            if list.len() >= 2 * k.max(32) {
+                list.select_nth_unstable_by(k - 1, rank);
+                list.truncate(k);
+                floor = list[k - 1].logit;
+            }
+        }
+    }
+    list.sort_unstable_by(rank);
+    list.truncate(k);
+}
+
+/// All tokens but those at -inf, best first.
+fn all_candidates(logits: &[f32], list: &mut Vec<Candidate>) {
+    list.clear();
+    let finite = logits.iter().enumerate().filter(|(_, x)| **x > f32::NEG_INFINITY);
+    list.extend(finite.map(|(id, &logit)| Candidate { logit, id: id as TokenId }));
+    list.sort_unstable_by(rank);
+}
+
+/// The smallest set of most likely tokens with `top_p` of the whole vocabulary's mass, best first.
+fn nucleus(logits: &[f32], max: f32, top_p: f32, list: &mut Vec<Candidate>) {
+    let total: f64 = logits.iter().map(|&x| weight(x, max, 1.0)).sum();
+    let wanted = f64::from(top_p) * total;
+    // The set usually lies within a few nats of the best; widen until its mass suffices.
+    for width in [4.0, 8.0, 16.0, f32::INFINITY] {
+        let floor = max - width;
+        let inside = logits.iter().filter(|x| **x >= floor);
+        let mass: f64 = inside.map(|&x| weight(x, max, 1.0)).sum();
+        if mass < wanted && width.is_finite() {
+            continue;
+        }
+        list.clear();
+        let inside = logits.iter().enumerate();
+        let inside = inside.filter(|(_, x)| **x >= floor && **x > f32::NEG_INFINITY);
+        list.extend(inside.map(|(id, &logit)| Candidate { logit, id: id as TokenId }));
+        list.sort_unstable_by(rank);
+        truncate_at_mass(list, wanted);
+        return;
+    }
+}
+
+/// Keeps the first candidates until `top_p` of the list's own mass is reached.
+fn keep_top_p(list: &mut Vec<Candidate>, top_p: f32) {
+    let max = list[0].logit;
+    let total: f64 = list.iter().map(|c| weight(c.logit, max, 1.0)).sum();
+    truncate_at_mass(list, f64::from(top_p) * total);
+}
+
+/// Cuts a list, best first, behind the candidate with which its mass reaches `wanted`.
+fn truncate_at_mass(list: &mut Vec<Candidate>, wanted: f64) {
+    let max = list[0].logit;
+    let mut mass = 0.0;
+    for i in 0..list.len() {
+        mass += weight(list[i].logit, max, 1.0);
+        if mass >= wanted {
+            list.truncate(i + 1);
+            return;
+        }
+    }
+}
+
+/// Locally typical sampling (Meister et al. 2022): keeps the tokens whose surprise is nearest the
+/// distribution's entropy until their mass reaches `typical_p`; the list stays best first.
+fn keep_typical(list: &mut Vec<Candidate>, typical_p: f32, order: &mut Vec<(f32, u32)>) {
+    let max = list[0].logit;
+    let total: f64 = list.iter().map(|c| weight(c.logit, max, 1.0)).sum();
+    let log_total = total.ln();
+    let surprise = |c: &Candidate| log_total - f64::from(c.logit - max);
+    let entropy: f64 = list.iter().map(|c| weight(c.logit, max, 1.0) / total * surprise(c)).sum();
+    order.clear();
+    let distances = list.iter().map(|c| (surprise(c) - entropy).abs() as f32);
+    order.extend(distances.zip(0u32..));
+    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let mut mass = 0.0;
+    let mut n_kept = order.len();
+    for (n, &(_, i)) in order.iter().enumerate() {
+        mass += weight(list[i as usize].logit, max, 1.0) / total;
+        if mass >= f64::from(typical_p) {
+            n_kept = n + 1;
+            break;
+        }
+    }
+    order.truncate(n_kept);
+    order.sort_unstable_by_key(|&(_, i)| i);
+    for (slot, &(_, i)) in order.iter().enumerate() {
+        list[slot] = list[i as usize];
+    }
+    list.truncate(n_kept);
+}
+
+/// Draws from a list, best first, at `temperature`.
+fn draw_from(list: &[Candidate], temperature: f32, u: f64) -> Option<TokenId> {
+    let max = list.first()?.logit;
+    let total: f64 = list.iter().map(|c| weight(c.logit, max, temperature)).sum();
+    let mut left = u * total;
+    for c in list {
+        left -= weight(c.logit, max, temperature);
+        if left < 0.0 {
+            return Some(c.id);
+        }
+    }
+    // Rounding left a crumb: the last candidate takes it.
+    list.last().map(|c| c.id)
+}
+
+/// Draws from all tokens whose logit is at least `floor`, in id order.
+fn draw_above(logits: &[f32], floor: f32, max: f32, temperature: f32, u: f64) -> Option<TokenId> {
+    let inside = |x: f32| x >= floor && x > f32::NEG_INFINITY;
+    let allowed = logits.iter().filter(|x| inside(**x));
+    let total: f64 = allowed.map(|&x| weight(x, max, temperature)).sum();
+    let mut left = u * total;
+    let mut last = None;
+    for (id, &x) in logits.iter().enumerate().filter(|(_, x)| inside(**x)) {
+        left -= weight(x, max, temperature);
+        last = Some(id as TokenId);
+        if left < 0.0 {
+            return last;
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Who goes next, and how much of a prompt fits into a step.
+//!
+//! Every step computes one token of each running answer and, with what is left, a slice of the
+//! prompts. Two questions are answered here without looking at the model: whose turn it is
+//! (`FairShares`), and how long a slice may be so that running answers keep their pace (`Pace`).
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::sequence::Sequence;
+
+/// How much each fair key was served: the key with the least goes first.
+///
+/// A virtual token counter (Sheng et al. 2024, "Fairness in serving large language models"): a key
+/// that comes (back) starts level with the least served of those present, so that absence earns no
+/// credit and newcomers do not wait for others' past.
+#[derive(Default)]
+pub(crate) struct FairShares {
+    shares: HashMap<u64, Share>,
+}
+
+#[derive(Default)]
+struct Share {
+    n_served: u64,
+    n_sequences: usize,
+}
+
+impl FairShares {
+    /// A sequence of this key is present now.
+    pub(crate) fn enter(&mut self, fair_key: u64) {
+        let level = self.shares.values().map(|share| share.n_served).min().unwrap_or(0);
+        let share = self.shares.entry(fair_key).or_insert(Share { n_served: level, n_sequences: 0 });
+        share.n_sequences += 1;
+    }
+
+    /// A sequence of this key has ended.
+    pub(crate) fn leave(&mut self, fair_key: u64) {
+        if let Some(share) = self.shares.get_mut(&fair_key) {
+            share.n_sequences -= 1;
+            if share.n_sequences == 0 {
+                self.shares.remove(&fair_key);
+            }
+        }
+    }
+
+    /// Tokens were computed for this key.
+    pub(crate) fn charge(&mut self, fair_key: u64, n_tokens: usize) {
+        if let Some(share) = self.shares.get_mut(&fair_key) {
+            share.n_served = share.n_served.saturating_add(n_tokens as u64);
+        }
+    }
+
+    /// The order in which sequences are started and prompts read: by priority, then by service
+    /// received, then by arrival.
+    pub(crate) fn order(&self, sequence: &Sequence) -> impl Ord + use<> {
+        let share = self.shares.get(&sequence.fair_key);
+        let n_served = share.map_or(0, |share| share.n_served);
+        (Reverse(sequence.priority), n_served, sequence.arrival)
+    }
+}
+
+/// The order in which running sequences keep their pages: the last is preempted first.
+pub(crate) fn seniority(sequence: &Sequence) -> (Reverse<i8>, u64) {
+    (Reverse(sequence.priority), sequence.arrival)
+}
+
+/// How long steps take, to size the slice of prompt that joins the running answers.
+///
+/// With a slice that takes as long as the answers' own step, answers run at half speed at worst
+/// and the prompt takes twice its time alone.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// Seconds of a step without prompt tokens, smoothed.
+    decode_step_s: Option<f64>,
+    /// Seconds that each prompt token adds, smoothed.
+    prompt_token_s: Option<f64>,
+}
+
+/// The smallest slice that joins running answers: below it the weights are read for too little.
+const MIN_SLICE: usize = 16;
+/// The slice before anything was measured.
+const FIRST_SLICE: usize = 64;
+/// Weight of the newest measurement.
+const SMOOTHING: f64 = 0.2;
+
+impl Pace {
+    /// Prompt tokens that may join a step with `n_decoding` running answers.
+    pub(crate) fn slice(&self, n_decoding: usize, max_batch_tokens: usize) -> usize {
+        let room = max_batch_tokens.saturating_sub(n_decoding);
+        if n_decoding == 0 {
+            return room;
+        }
+        let wanted = match (self.decode_step_s, self.prompt_token_s) {
+            (Some(step), Some(token)) if token > 0.0 => (step / token) as usize,
+            _ => FIRST_SLICE,
+        };
+        wanted.max(MIN_SLICE).min(room)
+    }
+
+    /// Notes how long a step took.
+    pub(crate) fn note(&mut self, n_decoding: usize, n_prompt_tokens: usize, took: Duration) {
+        let took = took.as_secs_f64();
+        if n_prompt_tokens == 0 {
+            smooth(&mut self.decode_step_s, took);
+        } else {
+            let own = match n_decoding {
+                0 => 0.0,
+                _ => self.decode_step_s.unwrap_or(0.0),
+            };
+            let each = (took - own).max(took * 0.1) / n_prompt_tokens as f64;
+            // A handful of tokens says nothing about the cost of many.
+            if n_prompt_tokens >= MIN_SLICE {
+                smooth(&mut self.prompt_token_s, each);
+            }
+        }
+    }
+}
+
+fn smooth(mean: &mut Option<f64>, value: f64) {
+    *mean = Some(match *mean {
+        Some(old) => old + SMOOTHING * (value - old),
+        None => value,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::sequence::{Score, Work};
+
+    fn sequence(fair_key: u64, priority: i8, arrival: u64) -> Sequence {
+        let (done, _) = std::sync::mpsc::sync_channel(1);
+        let work = Work::Score(Score { on_row: Box::new(|_, _| {}), done });
+        let mut sequence = Sequence::new(vec![1], work);
+        sequence.fair_key = fair_key;
+        sequence.priority = priority;
+        sequence.arrival = arrival;
+        sequence
+    }
+
+    fn order(shares: &FairShares, waiting: &[Sequence]) -> Vec<u64> {
+        let mut sorted: Vec<&Sequence> = waiting.iter().collect();
+        sorted.sort_by_key(|s| shares.order(s));
+        sorted.iter().map(|s| s.arrival).collect()
+    }
+
+    #[test]
+    fn the_least_served_goes_first_and_priority_before_all() {
+        let waiting = [sequence(1, 0, 0), sequence(2, 0, 1), sequence(1, 1, 2)];
+        let mut shares = FairShares::default();
+        waiting.iter().for_each(|s| shares.enter(s.fair_key));
+        assert_eq!(order(&shares, &waiting), [2, 0, 1]);
+        shares.charge(1, 100);
+        assert_eq!(order(&shares, &waiting), [2, 1, 0]);
+        shares.charge(2, 101);
+        assert_eq!(order(&shares, &waiting), [2, 0, 1]);
+    }
+
+    #[test]
+    fn a_newcomer_starts_level_with_the_least_served() {
+        let mut shares = FairShares::default();
+        shares.enter(1);
+        shares.charge(1, 1_000);
+        shares.enter(2);
+        let waiting = [sequence(1, 0, 0), sequence(2, 0, 1)];
+        assert_eq!(order(&shares, &waiting), [0, 1], "level: arrival decides");
+        shares.charge(2, 1);
+        assert_eq!(order(&shares, &waiting), [0, 1]);
+        shares.charge(1, 2);
+        assert_eq!(order(&shares, &waiting), [1, 0]);
+    }
+
+    #[test]
+    fn keys_that_left_are_forgotten() {
+        let mut shares = FairShares::default();
+        for key in 0..1_000 {
+            shares.enter(key);
+            shares.leave(key);
+        }
+        assert!(shares.shares.is_empty());
+    }
+
+    #[test]
+    fn a_slice_takes_about_as_long_as_the_answers_beside_it() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.slice(0, 512), 512);
+        assert_eq!(pace.slice(2, 512), FIRST_SLICE);
+        for _ in 0..50 {
+            pace.note(0, 500, Duration::from_millis(500));
+            pace.note(2, 0, Duration::from_millis(40));
+        }
+        let slice = pace.slice(2, 512);
+        assert!((38..=42).contains(&slice), "{slice}");
+        assert_eq!(pace.slice(2, 20), 18);
+        assert_eq!(pace.slice(512, 512), 0);
+    }
+}

@@ -1,0 +1,232 @@
+//! One request inside the engine: its tokens, its pages, and what is done with its logits.
+//!
+//! A sequence computes its tokens from left to right; `n_computed` of them have keys and values in
+//! its pages. Whether they were a prompt, an answer so far or both (after a preemption) makes no
+//! difference: when all are computed, the logits of the last one decide what comes next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use kernels::PAGE_LEN;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::error::EngineError;
+use crate::pages::{NodeIdx, PageId, PageTable};
+use crate::request::{Constraint, Event, FinishReason, OnRow, Timings, TokenId};
+use crate::sampler::Sampler;
+
+/// A request from its submission to its end.
+pub(crate) struct Sequence {
+    /// Prompt and answer so far.
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) n_prompt: usize,
+    /// Tokens whose keys and values stand in `pages`.
+    pub(crate) n_computed: usize,
+    /// One page for each `PAGE_LEN` computed tokens; the first `path.len()` are shared.
+    pub(crate) pages: Vec<PageId>,
+    /// The tree's nodes of the first pages.
+    path: Vec<NodeIdx>,
+    /// The order of submission, which a preemption does not change.
+    pub(crate) arrival: u64,
+    pub(crate) cache_scope: u64,
+    pub(crate) fair_key: u64,
+    pub(crate) priority: i8,
+    /// Prompt tokens found in the cache.
+    pub(crate) n_cached: usize,
+    pub(crate) submitted: Instant,
+    pub(crate) started: Option<Instant>,
+    pub(crate) first_token: Option<Instant>,
+    /// The queue position last told.
+    pub(crate) told_position: Option<usize>,
+    pub(crate) work: Work,
+}
+
+/// What a sequence is computed for.
+pub(crate) enum Work {
+    Answer(Answer),
+    Score(Score),
+}
+
+/// Tokens are drawn and sent.
+pub(crate) struct Answer {
+    pub(crate) sampler: Sampler,
+    pub(crate) max_tokens: usize,
+    pub(crate) min_tokens: usize,
+    pub(crate) stop_ids: Vec<TokenId>,
+    pub(crate) ignore_eos: bool,
+    pub(crate) constraint: Option<Box<dyn Constraint>>,
+    pub(crate) events: UnboundedSender<Event>,
+    pub(crate) cancelled: Arc<AtomicBool>,
+}
+
+/// The logits of every token are shown to `on_row`.
+pub(crate) struct Score {
+    pub(crate) on_row: OnRow,
+    pub(crate) done: SyncSender<Result<(), EngineError>>,
+}
+
+impl Sequence {
+    /// A sequence that waits to be started.
+    pub(crate) fn new(tokens: Vec<TokenId>, work: Work) -> Sequence {
+        Sequence {
+            n_prompt: tokens.len(),
+            tokens,
+            n_computed: 0,
+            pages: Vec::new(),
+            path: Vec::new(),
+            arrival: 0,
+            cache_scope: 0,
+            fair_key: 0,
+            priority: 0,
+            n_cached: 0,
+            submitted: Instant::now(),
+            started: None,
+            first_token: None,
+            told_position: None,
+            work,
+        }
+    }
+
+    /// Tokens still to be computed before something can be drawn.
+    pub(crate) fn n_left(&self) -> usize {
+        self.tokens.len() - self.n_computed
+    }
+
+    pub(crate) fn n_generated(&self) -> usize {
+        self.tokens.len() - self.n_prompt
+    }
+
+    /// Whether the next step computes one token only, as in the middle of an answer.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.n_left() == 1
+    }
+
+    /// Whether the caller went away or asked to stop.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        match &self.work {
+            Work::Answer(a) => a.events.is_closed() || a.cancelled.load(Ordering::Relaxed),
+            Work::Score(_) => false,
+        }
+    }
+
+    /// Takes over what the cache holds of the tokens; all but the last may be cached.
+    ///
+    /// `copy(from, to, n)` copies the first n tokens of a page in every layer.
+    pub(crate) fn begin(&mut self, table: &mut PageTable, mut copy: impl FnMut(PageId, PageId, usize)) {
+        debug_assert!(self.pages.is_empty() && self.n_computed == 0);
+        if matches!(self.work, Work::Score(_)) {
+            return;
+        }
+        let reusable = &self.tokens[..self.tokens.len() - 1];
+        let found = table.match_prefix(self.cache_scope, reusable);
+        self.pages.extend(found.path.iter().map(|&idx| table.page(idx)));
+        self.n_computed = found.path.len() * PAGE_LEN;
+        self.path = found.path;
+        if let Some((idx, n_common)) = found.partial {
+            if let Some(page) = table.allocate() {
+                copy(table.page(idx), page, n_common);
+                self.pages.push(page);
+                self.n_computed += n_common;
+            }
+            table.release(&[idx]);
+        }
+        if self.started.is_none() {
+            self.n_cached = self.n_computed;
+        }
+    }
+
+    /// Allocates pages for `n_tokens` in all; on `false` it holds as many as there were.
+    pub(crate) fn grow(&mut self, table: &mut PageTable, n_tokens: usize) -> bool {
+        while self.pages.len() * PAGE_LEN < n_tokens {
+            match table.allocate() {
+                Some(page) => self.pages.push(page),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Pages that all present tokens and the next one need beyond those held.
+    pub(crate) fn n_pages_wanted(&self) -> usize {
+        (self.tokens.len() + 1).div_ceil(PAGE_LEN).saturating_sub(self.pages.len())
+    }
+
+    /// Shares the pages that have become full.
+    pub(crate) fn settle(&mut self, table: &mut PageTable) {
+        if matches!(self.work, Work::Score(_)) {
+            return;
+        }
+        while (self.path.len() + 1) * PAGE_LEN <= self.n_computed {
+            let i = self.path.len();
+            let tokens = &self.tokens[i * PAGE_LEN..(i + 1) * PAGE_LEN];
+            let parent = self.path.last().copied();
+            let idx = table.insert_full(self.cache_scope, parent, tokens, self.pages[i]);
+            self.pages[i] = table.page(idx);
+            self.path.push(idx);
+        }
+    }
+
+    /// Gives all pages back, computed ones to the cache; the sequence could begin again.
+    pub(crate) fn retire(&mut self, table: &mut PageTable) {
+        self.settle(table);
+        let n_shared = self.path.len();
+        let tail = n_shared * PAGE_LEN..self.n_computed;
+        let mut own = self.pages.drain(n_shared..);
+        if !tail.is_empty()
+            && matches!(self.work, Work::Answer(_))
+            && let Some(page) = own.next()
+        {
+            let parent = self.path.last().copied();
+            table.insert_partial(self.cache_scope, parent, &self.tokens[tail], page);
+        }
+        for page in own {
+            table.free(page);
+        }
+        self.pages.clear();
+        table.release(&self.path);
+        self.path.clear();
+        self.n_computed = 0;
+    }
+
+    /// Where its time and tokens went, up to now.
+    pub(crate) fn timings(&self, now: Instant) -> Timings {
+        let seconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64();
+        let started = self.started.unwrap_or(now);
+        let first_token = self.first_token.unwrap_or(now);
+        Timings {
+            queue_s: seconds(self.submitted, started),
+            prefill_s: seconds(started, first_token),
+            decode_s: seconds(first_token, now),
+            n_prompt: self.n_prompt,
+            n_cached: self.n_cached.min(self.n_prompt),
+            n_generated: self.n_generated(),
+        }
+    }
+
+    /// Tells the caller, if it still listens.
+    pub(crate) fn send(&self, event: Event) {
+        if let Work::Answer(answer) = &self.work {
+            // A closed channel is noticed at the next step.
+            let _ = answer.events.send(event);
+        }
+    }
+
+    /// Tells the caller that it is over.
+    pub(crate) fn finish(&mut self, reason: FinishReason) {
+        let timings = self.timings(Instant::now());
+        match &self.work {
+            Work::Answer(_) => self.send(Event::Done { reason, timings }),
+            Work::Score(score) => drop(score.done.try_send(Ok(()))),
+        }
+    }
+
+    /// Tells the caller that it failed.
+    pub(crate) fn fail(&mut self, error: EngineError) {
+        match &self.work {
+            Work::Answer(_) => self.send(Event::Failed(error)),
+            Work::Score(score) => drop(score.done.try_send(Err(error))),
+        }
+    }
+}

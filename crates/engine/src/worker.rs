@@ -1,0 +1,558 @@
+//! The engine's thread: takes requests, plans a step, computes it, hands out what came of it.
+//!
+//! A step computes the next token of every running answer and a slice of the prompts that are
+//! being read. Pages are found for each: free ones, then the least recently used of the cache,
+//! then those of the youngest running sequence, which waits again and is computed anew later. The
+//! oldest sequence is never robbed, and one sequence alone always fits, so that something always
+//! advances.
+
+use std::any::Any;
+use std::cmp::Reverse;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use kernels::PAGE_LEN;
+
+use crate::batch::{Batch, Outputs};
+use crate::engine::{Shared, lock};
+use crate::error::EngineError;
+use crate::forward::Model;
+use crate::pages::PageTable;
+use crate::profile::Phase;
+use crate::request::{BitMask, Event, FinishReason};
+use crate::sampler::{Allowed, Choice, NoChoice, Scratch};
+use crate::scheduler::{FairShares, Pace, seniority};
+use crate::sequence::{Answer, Sequence, Work};
+use crate::stats::EngineStats;
+
+/// Everything that the engine's thread owns.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    model: Model,
+    table: PageTable,
+    /// Not begun, or preempted.
+    waiting: Vec<Sequence>,
+    /// With pages, oldest first among equal priorities.
+    running: Vec<Sequence>,
+    /// The first in the queue found too few pages; nothing arrived or ended since.
+    is_starved: bool,
+    fair: FairShares,
+    pace: Pace,
+    batch: Batch,
+    /// What the spans of `batch` belong to: positions in `running`, ascending, and tokens of each.
+    planned: Vec<(usize, usize)>,
+    scratch: Vec<Mutex<DrawScratch>>,
+    totals: EngineStats,
+    mean_request_s: f64,
+}
+
+/// Buffers for drawing one row's token.
+struct DrawScratch {
+    candidates: Scratch,
+    mask: Option<BitMask>,
+    forbidden: Vec<u32>,
+}
+
+/// What drawing gave for one sequence.
+type Drawn = Result<Choice, EngineError>;
+
+impl Worker {
+    /// A worker without requests.
+    pub(crate) fn new(model: Model, shared: Arc<Shared>) -> Worker {
+        let table = PageTable::new(model.n_pages(), PAGE_LEN);
+        let new_scratch =
+            || Mutex::new(DrawScratch { candidates: Scratch::default(), mask: None, forbidden: Vec::new() });
+        let worker = Worker {
+            table,
+            waiting: Vec::new(),
+            running: Vec::new(),
+            is_starved: false,
+            fair: FairShares::default(),
+            pace: Pace::default(),
+            batch: Batch::default(),
+            planned: Vec::new(),
+            scratch: (0..model.max_logit_rows()).map(|_| new_scratch()).collect(),
+            totals: EngineStats::default(),
+            mean_request_s: 1.0,
+            model,
+            shared,
+        };
+        worker.publish();
+        worker
+    }
+
+    /// Runs until the engine is shut down; a panic fails all requests and closes the engine.
+    pub(crate) fn run(&mut self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            while self.take_requests() {
+                self.step();
+            }
+        }));
+        let error = match outcome {
+            Ok(()) => EngineError::Stopped,
+            Err(panic) => EngineError::Panicked { message: panic_message(panic.as_ref()) },
+        };
+        self.fail_all(error);
+    }
+
+    /// Moves arrived requests to the queue, waiting for one if there is nothing to do;
+    /// `false` once the engine is to end.
+    fn take_requests(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut inbox = lock(&shared.inbox);
+        loop {
+            if inbox.closed.is_some() {
+                return false;
+            }
+            let n_held = self.waiting.len() + self.running.len();
+            if n_held > 0 || !inbox.requests.is_empty() {
+                break;
+            }
+            inbox.n_held = 0;
+            inbox = shared.wake.wait(inbox).unwrap_or_else(|e| e.into_inner());
+        }
+        for sequence in inbox.requests.drain(..) {
+            self.fair.enter(sequence.fair_key);
+            self.waiting.push(sequence);
+            self.is_starved = false;
+        }
+        inbox.n_held = self.waiting.len() + self.running.len();
+        inbox.mean_request_s = self.mean_request_s;
+        true
+    }
+
+    /// One step for everyone.
+    fn step(&mut self) {
+        let began = Instant::now();
+        let profiling = self.shared.profiling.load(Ordering::Relaxed);
+        self.model.stopwatch.start(profiling);
+        self.drop_cancelled();
+        self.admit();
+        self.plan();
+        if self.batch.n_rows() > 0 {
+            self.compute(began);
+        }
+        self.publish();
+        self.model.stopwatch.lap(Phase::Scheduling, 0, 0);
+        self.model.stopwatch.finish(self.batch.n_rows());
+        if profiling {
+            let profile = std::mem::take(&mut self.model.stopwatch.profile);
+            lock(&self.shared.profile).add(&profile);
+        }
+    }
+
+    /// Lets go of sequences whose callers went away or asked to stop.
+    fn drop_cancelled(&mut self) {
+        let ended = extract(&mut self.waiting, Sequence::is_cancelled)
+            .into_iter()
+            .chain(extract(&mut self.running, Sequence::is_cancelled));
+        for mut sequence in ended {
+            sequence.retire(&mut self.table);
+            sequence.finish(FinishReason::Cancelled);
+            self.is_starved = false;
+            self.fair.leave(sequence.fair_key);
+            self.totals.cancelled_total += 1;
+        }
+    }
+
+    /// Starts waiting sequences while there are places and pages for them.
+    fn admit(&mut self) {
+        if self.waiting.is_empty() || self.is_starved {
+            return;
+        }
+        let fair = &self.fair;
+        self.waiting.sort_by_key(|s| (Reverse(s.priority), s.started.is_none(), fair.order(s)));
+        let mut n_promised: usize = self.running.iter().map(Sequence::n_pages_wanted).sum();
+        while !self.waiting.is_empty() {
+            if self.running.len() >= self.shared.config.max_running && !self.yield_to_higher() {
+                break;
+            }
+            let sequence = &mut self.waiting[0];
+            let model = &mut self.model;
+            sequence.begin(&mut self.table, |from, to, n| model.copy_page(from, to, n));
+            let n_wanted = sequence.n_pages_wanted();
+            let fits = n_promised + n_wanted <= self.table.n_available();
+            if !fits && !self.running.is_empty() {
+                sequence.retire(&mut self.table);
+                self.is_starved = true;
+                break;
+            }
+            n_promised += n_wanted;
+            let mut sequence = self.waiting.remove(0);
+            if sequence.started.is_none() {
+                sequence.started = Some(Instant::now());
+                self.totals.prompt_tokens_total += sequence.n_prompt as u64;
+                self.totals.cached_tokens_total += sequence.n_cached as u64;
+            }
+            self.running.push(sequence);
+        }
+        self.running.sort_by_key(seniority);
+        for (position, sequence) in self.waiting.iter_mut().enumerate() {
+            if sequence.started.is_none() && sequence.told_position != Some(position) {
+                sequence.told_position = Some(position);
+                sequence.send(Event::Queued { position });
+            }
+        }
+    }
+
+    /// Preempts a running sequence of lower priority than the first waiting one, if any.
+    fn yield_to_higher(&mut self) -> bool {
+        let highest = self.waiting[0].priority;
+        let lowest = self.running.iter().enumerate().max_by_key(|(_, s)| seniority(s));
+        match lowest {
+            Some((i, sequence)) if sequence.priority < highest => {
+                let mut sequence = self.running.remove(i);
+                sequence.retire(&mut self.table);
+                self.totals.preemptions_total += 1;
+                // Behind the one that takes its place.
+                self.waiting.push(sequence);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Fills the batch: a token of each running answer, then slices of prompts.
+    fn plan(&mut self) {
+        self.planned.clear();
+        let max_batch_tokens = self.shared.config.max_batch_tokens;
+        let mut i = 0;
+        while i < self.running.len() {
+            let is_wanted = self.running[i].is_decoding() && self.planned.len() < max_batch_tokens;
+            if is_wanted && self.find_pages(i) {
+                self.planned.push((i, 1));
+            }
+            i += 1;
+        }
+        let n_decoding = self.planned.len();
+        let mut room = self.pace.slice(n_decoding, max_batch_tokens);
+        let mut prompts: Vec<usize> =
+            (0..self.running.len()).filter(|&i| !self.running[i].is_decoding()).collect();
+        prompts.sort_by_key(|&i| self.fair.order(&self.running[i]));
+        for i in prompts {
+            let sequence = &mut self.running[i];
+            let wanted = sequence.n_left().min(room);
+            sequence.grow(&mut self.table, sequence.n_computed + wanted);
+            let held = sequence.pages.len() * PAGE_LEN;
+            let n_tokens = wanted.min(held - sequence.n_computed);
+            if n_tokens > 0 {
+                self.planned.push((i, n_tokens));
+                room -= n_tokens;
+            }
+        }
+        if self.planned.is_empty() && self.running.len() > 1 {
+            // Every page is held by prompts that cannot go on: the youngest gives way.
+            self.preempt_last();
+        }
+        self.planned.sort_unstable();
+        self.fill_batch();
+    }
+
+    /// Lays the planned tokens end to end.
+    fn fill_batch(&mut self) {
+        self.batch.clear();
+        for &(i, n_tokens) in &self.planned {
+            let sequence = &self.running[i];
+            let outputs = match (&sequence.work, sequence.n_left() == n_tokens) {
+                (Work::Score(_), _) => Outputs::All,
+                (Work::Answer(_), true) => Outputs::Last,
+                (Work::Answer(_), false) => Outputs::None,
+            };
+            let range = sequence.n_computed..sequence.n_computed + n_tokens;
+            let tokens = &sequence.tokens[range];
+            self.batch.push(tokens, sequence.n_computed, &sequence.pages, outputs);
+        }
+    }
+
+    /// A page for the next token of `running[i]`, at the cost of younger sequences if need be;
+    /// `false` if it had to give way itself.
+    fn find_pages(&mut self, i: usize) -> bool {
+        loop {
+            let sequence = &mut self.running[i];
+            let n_tokens = sequence.n_computed + 1;
+            if sequence.grow(&mut self.table, n_tokens) {
+                return true;
+            }
+            // The youngest stands last: it may be this one itself.
+            let gives_way = self.running.len() - 1 == i;
+            self.preempt_last();
+            if gives_way {
+                return false;
+            }
+        }
+    }
+
+    /// Sends the youngest running sequence back to the queue.
+    fn preempt_last(&mut self) {
+        if let Some(mut sequence) = self.running.pop() {
+            sequence.retire(&mut self.table);
+            self.totals.preemptions_total += 1;
+            self.waiting.push(sequence);
+        }
+    }
+
+    /// Computes the batch, draws and scores, and tells the callers.
+    fn compute(&mut self, began: Instant) {
+        self.model.stopwatch.lap(Phase::Scheduling, 0, 0);
+        self.model.forward(&self.batch);
+        let spans = std::mem::take(&mut self.batch.spans);
+        let mut n_decoding = 0;
+        for (span, &(i, _)) in spans.iter().zip(&self.planned) {
+            let sequence = &mut self.running[i];
+            n_decoding += usize::from(sequence.is_decoding());
+            sequence.n_computed += span.n_rows;
+            sequence.settle(&mut self.table);
+            self.fair.charge(sequence.fair_key, span.n_rows);
+            let n_done = sequence.n_computed.min(sequence.n_prompt);
+            if span.first_pos < sequence.n_prompt && sequence.n_generated() == 0 {
+                sequence.send(Event::Prefill {
+                    done: n_done,
+                    total: sequence.n_prompt,
+                    cached: sequence.n_cached,
+                });
+            }
+        }
+        let n_prompt_tokens = self.batch.n_rows() - n_decoding;
+
+        // Output rows stand in span order; `owners` tells whose each is.
+        let mut owners = Vec::with_capacity(self.batch.n_rows());
+        for (span, &(i, _)) in spans.iter().zip(&self.planned) {
+            let first = span.first_pos + span.n_rows - span.n_outputs();
+            owners.extend((0..span.n_outputs()).map(|n| (i, first + n)));
+        }
+        self.batch.spans = spans;
+        let mut drawn: Vec<(usize, Drawn)> = Vec::with_capacity(self.planned.len());
+        for (slice_idx, slice) in owners.chunks(self.model.max_logit_rows()).enumerate() {
+            self.read_logits(slice_idx * self.model.max_logit_rows(), slice, &mut drawn);
+        }
+        self.totals.steps_total += 1;
+        self.pace.note(n_decoding, n_prompt_tokens, began.elapsed());
+        self.deliver(drawn);
+    }
+
+    /// Computes the logits of some output rows and draws from them or shows them.
+    ///
+    /// owners: (position in `running`, position of the row in its sequence) of each row.
+    fn read_logits(&mut self, first: usize, owners: &[(usize, usize)], drawn: &mut Vec<(usize, Drawn)>) {
+        let vocab_size = self.shared.vocab_size;
+        let (logits, pool) = self.model.logits(first, owners.len());
+        // The sequences of the rows, borrowed apart from each other: owners are in order.
+        let mut rest: &mut [Sequence] = &mut self.running;
+        let mut n_passed = 0;
+        let mut jobs: Vec<Mutex<Job<'_>>> = Vec::with_capacity(owners.len());
+        let mut rows = logits.chunks_exact_mut(vocab_size);
+        for group in owners.chunk_by(|a, b| a.0 == b.0) {
+            let (i, first_pos) = group[0];
+            let (_, tail) = rest.split_at_mut(i - n_passed);
+            let (sequence, tail) = tail.split_first_mut().expect("owners are running sequences");
+            rest = tail;
+            n_passed = i + 1;
+            let n = group.len();
+            let rows: Vec<&mut [f32]> = rows.by_ref().take(n).collect();
+            jobs.push(Mutex::new(Job { running_idx: i, first_pos, rows, sequence, drawn: None }));
+        }
+        let scratch = &self.scratch;
+        let draw = |job_idx: usize, _worker: usize| {
+            let mut scratch = lock(&scratch[job_idx]);
+            lock(&jobs[job_idx]).run(&mut scratch, vocab_size);
+        };
+        match jobs.len() {
+            1 => draw(0, 0),
+            n => pool.run(n, &draw),
+        }
+        for job in jobs {
+            let job = job.into_inner().unwrap_or_else(|e| e.into_inner());
+            drawn.extend(job.drawn.map(|drawn| (job.running_idx, drawn)));
+        }
+        self.model.stopwatch.lap(Phase::Sampling, 0, 0);
+    }
+
+    /// Appends drawn tokens to their sequences, tells the callers, lets finished ones go.
+    fn deliver(&mut self, drawn: Vec<(usize, Drawn)>) {
+        let max_seq_len = self.shared.config.max_seq_len;
+        let now = Instant::now();
+        let mut ended: Vec<(usize, Result<FinishReason, EngineError>)> = Vec::new();
+        for (i, drawn) in drawn {
+            let sequence = &mut self.running[i];
+            let position = sequence.tokens.len();
+            let choice = match drawn {
+                Ok(choice) => choice,
+                Err(error) => {
+                    ended.push((i, Err(error)));
+                    continue;
+                }
+            };
+            if sequence.first_token.is_none() {
+                sequence.first_token = Some(now);
+            }
+            let Work::Answer(answer) = &mut sequence.work else {
+                continue;
+            };
+            if answer.stop_ids.contains(&choice.id) {
+                ended.push((i, Ok(FinishReason::Stop)));
+                continue;
+            }
+            sequence.tokens.push(choice.id);
+            answer.sampler.accept(&sequence.tokens);
+            let accepted = accept(answer, choice.id);
+            let n_generated = sequence.tokens.len() - sequence.n_prompt;
+            let is_full = n_generated >= answer.max_tokens || sequence.tokens.len() >= max_seq_len;
+            self.totals.generated_tokens_total += 1;
+            sequence.send(Event::Token { id: choice.id, logprob: choice.logprob, top: choice.top });
+            if !accepted {
+                ended.push((i, Err(EngineError::ConstraintFailed { position })));
+            } else if is_full {
+                ended.push((i, Ok(FinishReason::Length)));
+            }
+        }
+        for &(i, _) in &self.planned {
+            let sequence = &self.running[i];
+            let is_scored = matches!(sequence.work, Work::Score(_)) && sequence.n_left() == 0;
+            let wants_none = match &sequence.work {
+                Work::Answer(answer) => answer.max_tokens == 0 && sequence.n_left() == 0,
+                Work::Score(_) => false,
+            };
+            if is_scored || wants_none {
+                ended.push((i, Ok(FinishReason::Length)));
+            }
+        }
+        ended.sort_by_key(|(i, _)| *i);
+        for (i, outcome) in ended.into_iter().rev() {
+            let mut sequence = self.running.remove(i);
+            self.end(&mut sequence, outcome);
+        }
+    }
+
+    fn end(&mut self, sequence: &mut Sequence, outcome: Result<FinishReason, EngineError>) {
+        match outcome {
+            Ok(reason) => {
+                sequence.retire(&mut self.table);
+                let took = sequence.submitted.elapsed().as_secs_f64();
+                self.mean_request_s += 0.1 * (took - self.mean_request_s);
+                self.totals.finished_total += 1;
+                sequence.finish(reason);
+            }
+            Err(error) => {
+                sequence.retire(&mut self.table);
+                self.totals.failed_total += 1;
+                sequence.fail(error);
+            }
+        }
+        self.is_starved = false;
+        self.fair.leave(sequence.fair_key);
+    }
+
+    /// Ends everything: requests that are held, and those still in the inbox.
+    fn fail_all(&mut self, error: EngineError) {
+        let mut inbox = lock(&self.shared.inbox);
+        if inbox.closed.is_none() || !matches!(error, EngineError::Stopped) {
+            inbox.closed = Some(error.clone());
+        }
+        let mut sequences: Vec<Sequence> = inbox.requests.drain(..).collect();
+        inbox.n_held = 0;
+        drop(inbox);
+        sequences.append(&mut self.waiting);
+        sequences.append(&mut self.running);
+        for mut sequence in sequences {
+            sequence.fail(error.clone());
+        }
+    }
+
+    fn publish(&self) {
+        let mut stats = self.totals.clone();
+        stats.running = self.running.len();
+        stats.queued = self.waiting.len();
+        stats.kv_pages_total = self.table.n_pages();
+        stats.kv_pages_used = self.table.n_used();
+        stats.kv_pages_cached = self.table.n_cached();
+        stats.kv_page_len = PAGE_LEN;
+        stats.memory_bytes = self.model.memory_bytes();
+        *lock(&self.shared.stats) = stats;
+    }
+}
+
+/// The rows of one sequence in a slice of logits.
+struct Job<'a> {
+    running_idx: usize,
+    /// The position of the first row in its sequence.
+    first_pos: usize,
+    rows: Vec<&'a mut [f32]>,
+    sequence: &'a mut Sequence,
+    drawn: Option<Drawn>,
+}
+
+impl Job<'_> {
+    fn run(&mut self, scratch: &mut DrawScratch, vocab_size: usize) {
+        let n_generated = self.sequence.n_generated();
+        let position = self.sequence.tokens.len();
+        match &mut self.sequence.work {
+            Work::Score(score) => {
+                for (n, row) in self.rows.iter().enumerate() {
+                    (score.on_row)(self.first_pos + n, row);
+                }
+            }
+            Work::Answer(answer) if answer.max_tokens == 0 => {}
+            Work::Answer(answer) => {
+                let row = &mut self.rows[0];
+                self.drawn = Some(draw(answer, row, n_generated, position, scratch, vocab_size));
+            }
+        }
+    }
+}
+
+/// Draws the token at `position` of an answer.
+fn draw(
+    answer: &mut Answer,
+    logits: &mut [f32],
+    n_generated: usize,
+    position: usize,
+    scratch: &mut DrawScratch,
+    vocab_size: usize,
+) -> Drawn {
+    scratch.forbidden.clear();
+    if answer.ignore_eos || n_generated < answer.min_tokens {
+        scratch.forbidden.extend_from_slice(&answer.stop_ids);
+    }
+    let mask = match &mut answer.constraint {
+        Some(constraint) => {
+            let mask = scratch.mask.get_or_insert_with(|| BitMask::all_set(vocab_size));
+            // A constraint comes from outside: its panic is this answer's, not the engine's.
+            catch_unwind(AssertUnwindSafe(|| constraint.mask(mask)))
+                .map_err(|_| EngineError::ConstraintFailed { position })?;
+            Some(&*mask)
+        }
+        None => None,
+    };
+    let allowed = Allowed { forbidden: &scratch.forbidden, mask };
+    let drawn = answer.sampler.draw(logits, position, &allowed, &mut scratch.candidates);
+    drawn.map_err(|why| match why {
+        NoChoice::NonFinite => EngineError::NonFiniteLogits { position },
+        NoChoice::NothingAllowed => EngineError::NothingAllowed { position },
+    })
+}
+
+/// Tells the constraint, if there is one; `false` if it panicked.
+fn accept(answer: &mut Answer, id: u32) -> bool {
+    match &mut answer.constraint {
+        Some(constraint) => catch_unwind(AssertUnwindSafe(|| constraint.accept(id))).is_ok(),
+        None => true,
+    }
+}
+
+/// Takes out the elements that satisfy `wanted`, keeping the order of the others.
+fn extract(from: &mut Vec<Sequence>, wanted: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
+    if !from.iter().any(&wanted) {
+        return Vec::new();
+    }
+    let (taken, kept) = std::mem::take(from).into_iter().partition(wanted);
+    *from = kept;
+    taken
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("panic without a message").to_string()
+}

@@ -1,0 +1,120 @@
+//! A token's result is bit-for-bit the same whatever else runs in the batch, however the prompt was
+//! cut, and whether or not its prefix was cached: on every instruction set, for every weight type.
+#![allow(clippy::unwrap_used)]
+
+mod tiny_model;
+
+use std::sync::Arc;
+
+use engine::{Engine, EngineConfig, Generate};
+use kernels::Isa;
+use tiny_model::*;
+use weights::{Gguf, TensorType};
+
+/// Prompt lengths around the edges of pages (64) and of kernels' tiles.
+const LENGTHS: [usize; 8] = [1, 2, 17, 63, 64, 65, 150, 213];
+const N_ANSWER: usize = 24;
+
+const MODELS: [(&str, Types); 5] = [
+    ("floats", (TensorType::F32, TensorType::F16, TensorType::BF16)),
+    ("4 bits", (TensorType::Q4_0, TensorType::Q4_1, TensorType::Q8_0)),
+    ("5 bits", (TensorType::Q5_0, TensorType::Q5_1, TensorType::Q5_1)),
+    ("K", (TensorType::Q4K, TensorType::Q5K, TensorType::Q6K)),
+    ("K and output in 4 bits", (TensorType::Q6K, TensorType::Q4K, TensorType::Q4_1)),
+];
+
+fn isas() -> Vec<Isa> {
+    let all = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    all.into_iter().filter(|isa| isa.is_available()).collect()
+}
+
+fn requests() -> Vec<Generate> {
+    let mut noise = Noise::new(77);
+    let prompts = LENGTHS.iter().enumerate();
+    prompts.map(|(i, &n)| sampled(noise.tokens(n), N_ANSWER, i as u64)).collect()
+}
+
+/// Submits all at once.
+fn together(engine: &Engine) -> Vec<Answer> {
+    let generations: Vec<_> = requests().into_iter().map(|r| engine.submit(r).unwrap()).collect();
+    generations.into_iter().map(|generation| collect(generation).0).collect()
+}
+
+/// Submits one after the other.
+fn alone(engine: &Engine) -> Vec<Answer> {
+    let answers = requests().into_iter().map(|r| collect(engine.submit(r).unwrap()).0);
+    answers.collect()
+}
+
+fn with(gguf: &Arc<Gguf>, isa: Isa, change: impl FnOnce(&mut EngineConfig)) -> Engine {
+    let mut config = roomy();
+    config.isa = isa;
+    change(&mut config);
+    start(gguf, config)
+}
+
+#[test]
+fn alone_in_a_batch_in_odd_chunks_and_with_other_threads_it_is_the_same() {
+    for isa in isas() {
+        for (name, types) in MODELS {
+            let gguf = build(5, types, |_, _| {});
+            let expected = alone(&with(&gguf, isa, |_| {}));
+            let label = |what: &str| format!("{what}, {name}, {isa:?}");
+            assert!(expected.iter().all(|answer| answer.ids.len() == N_ANSWER));
+
+            let found = together(&with(&gguf, isa, |_| {}));
+            assert_eq!(found, expected, "{}", label("among seven others"));
+            for chunk in [1, 7, 33, 100] {
+                let engine = with(&gguf, isa, |config| {
+                    config.max_batch_tokens = chunk;
+                    config.max_running = 1;
+                });
+                assert_eq!(alone(&engine), expected, "{}", label(&format!("chunks of {chunk}")));
+            }
+            let engine = with(&gguf, isa, |config| config.max_batch_tokens = 29);
+            assert_eq!(together(&engine), expected, "{}", label("among others in chunks"));
+            let engine = with(&gguf, isa, |config| config.n_threads = 1);
+            assert_eq!(alone(&engine), expected, "{}", label("one thread"));
+        }
+    }
+}
+
+#[test]
+fn with_a_cached_prefix_it_is_the_same() {
+    for isa in isas() {
+        let gguf = build(6, MODELS[3].1, |_, _| {});
+        let engine = with(&gguf, isa, |_| {});
+        let fresh = alone(&engine);
+        let again = alone(&engine);
+        assert_eq!(again, fresh, "the whole prompt cached, {isa:?}");
+
+        // The next turn of a conversation: prompt, answer, and something new; and a branch of it.
+        for (request, answer) in requests().into_iter().zip(&fresh) {
+            let mut longer = request.prompt.clone();
+            longer.extend(&answer.ids);
+            longer.extend(Noise::new(3).tokens(9));
+            let branch = longer[..longer.len() - 20].to_vec();
+            for prompt in [longer, branch] {
+                let n_prompt = prompt.len();
+                let (cached, timings) = collect(engine.submit(sampled(prompt.clone(), 10, 9)).unwrap());
+                assert!(timings.n_cached > 0, "a prompt of {n_prompt} found nothing");
+                let mut apart = sampled(prompt, 10, 9);
+                apart.cache_scope = 1;
+                let (uncached, _) = collect(engine.submit(apart).unwrap());
+                assert_eq!(cached, uncached, "a prompt of {n_prompt}, {isa:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn preempted_and_computed_again_it_is_the_same() {
+    let gguf = build(7, Q4_0, |_, _| {});
+    let expected = alone(&start(&gguf, roomy()));
+    // Eight sequences of up to four pages, 17 pages in all, in the room of six.
+    let engine = with(&gguf, Isa::detect(), |config| {
+        config.max_seq_len = 6 * 64;
+        config.kv_memory_bytes = 6 * PAGE_BYTES;
+    });
+    assert_eq!(together(&engine), expected);
+}
