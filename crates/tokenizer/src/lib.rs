@@ -1,1 +1,39 @@
-//! tokenizer
+//! Which ids is this text, and what does a chat look like as text?
+//!
+//! A plain [`Vocabulary`] enters; [`Tokenizer`] turns bytes into ids and ids into bytes. A model's own Jinja source
+//! enters; [`ChatTemplate`] turns messages into text that remembers which of its bytes are data, so that
+//! [`Tokenizer::encode_rendered`] gives the template's words their special tokens and the user's words none.
+//! [`TokenStream`], [`StopStrings`] and [`ReasoningParser`] stand between an answer's ids and the screen.
+//!
+//! The crate knows no model files: whoever reads one fills the vocabulary.
+
+mod vocabulary;
+
+mod byte_level;
+mod char_class;
+mod piece_table;
+
+mod pre_tokenizer;
+
+mod bpe;
+mod sentence_piece;
+mod special_tokens;
+mod word_cache;
+
+mod tokenizer;
+
+mod stop_strings;
+mod token_stream;
+
+mod chat;
+mod chat_template;
+mod reasoning;
+
+pub use chat::{ChatMessage, RenderInput, Rendered, SpecialTexts, ToolCall};
+pub use chat_template::{ChatTemplate, TemplateError};
+pub use pre_tokenizer::known_pre_tokenizers;
+pub use reasoning::{Delta, Reasoning, ReasoningParser};
+pub use stop_strings::StopStrings;
+pub use token_stream::TokenStream;
+pub use tokenizer::{Specials, Tokenizer, TokenizerError, TokenizerWarning};
+pub use vocabulary::{TokenId, TokenKind, Vocabulary, VocabularyKind};

@@ -1,0 +1,57 @@
+//! Cuts text into the words inside which BPE merges.
+//!
+//! A published pre-tokenizer is a list of regular expressions, each cutting the pieces of the one before: what it
+//! matches stands alone, what lies between matches stands alone too, and no expression sees beyond its piece. Here
+//! each expression is a hand-written scanner (see [`pattern`]): a regex engine backtracks for a quadratic time, or
+//! gives up, on long runs of white space or of one character.
+
+mod pattern;
+mod table;
+
+pub(crate) use pattern::Pattern;
+pub(crate) use table::{DEFAULT, Recipe, recipe};
+
+/// The cutting part of a vocabulary.
+#[derive(Debug)]
+pub(crate) struct PreTokenizer {
+    stages: Vec<Pattern>,
+}
+
+impl PreTokenizer {
+    /// One that applies these patterns in turn.
+    pub(crate) fn new(stages: Vec<Pattern>) -> PreTokenizer {
+        PreTokenizer { stages }
+    }
+
+    /// Calls `word` for each word of `text`, in order; together they are the text.
+    pub(crate) fn for_each(&self, text: &[u8], word: &mut dyn FnMut(&[u8])) {
+        cut(&self.stages, text, word);
+    }
+}
+
+fn cut(stages: &[Pattern], text: &[u8], word: &mut dyn FnMut(&[u8])) {
+    let Some((stage, later)) = stages.split_first() else {
+        if !text.is_empty() {
+            word(text);
+        }
+        return;
+    };
+    let mut at = 0;
+    while at < text.len() {
+        let end = stage.next_piece(text, at);
+        if later.is_empty() {
+            word(&text[at..end]);
+        } else {
+            cut(later, &text[at..end], word);
+        }
+        at = end;
+    }
+}
+
+/// Names of `tokenizer.ggml.pre` that are known; any other falls back to `default` with a warning.
+pub fn known_pre_tokenizers() -> impl Iterator<Item = &'static str> {
+    table::RECIPES.iter().flat_map(|recipe| recipe.names.iter().copied())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Finds the spelling of special and user-defined tokens in text: the leftmost, and of those the longest.
+//!
+//! The texts are kept sorted; at each position the range of texts that still agree is narrowed byte by byte, so a
+//! search costs no more than the longest text for each position, whatever the vocabulary holds.
+
+use crate::TokenId;
+
+/// One token that is looked for.
+#[derive(Debug, Clone)]
+struct Entry {
+    text: Box<[u8]>,
+    id: TokenId,
+    /// Structure: read only where the text is trusted. Otherwise an added word, found everywhere.
+    control: bool,
+}
+
+/// What [`SpecialTokens::find`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) id: TokenId,
+}
+
+/// All tokens that are looked for before anything else is.
+#[derive(Debug, Default)]
+pub(crate) struct SpecialTokens {
+    entries: Vec<Entry>,
+    /// Whether some text begins with this byte.
+    begins: Vec<bool>,
+}
+
+impl SpecialTokens {
+    /// From (text, id, is control); of equal texts the first stays.
+    pub(crate) fn new<'a>(tokens: impl Iterator<Item = (&'a [u8], TokenId, bool)>) -> SpecialTokens {
+        let mut entries: Vec<Entry> = tokens
+            .filter(|(text, ..)| !text.is_empty())
+            .map(|(text, id, control)| Entry { text: text.into(), id, control })
+            .collect();
+        entries.sort_by(|a, b| a.text.cmp(&b.text).then(a.id.cmp(&b.id)));
+        entries.dedup_by(|later, earlier| later.text == earlier.text);
+        let mut begins = vec![false; 256];
+        for entry in &entries {
+            begins[usize::from(entry.text[0])] = true;
+        }
+        SpecialTokens { entries, begins }
+    }
+
+    /// The first token at or after `from`. A control token counts only where `trusted(start, end)` holds.
+    pub(crate) fn find(
+        &self,
+        text: &[u8],
+        from: usize,
+        trusted: &dyn Fn(usize, usize) -> bool,
+    ) -> Option<Found> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        (from..text.len())
+            .filter(|&start| self.begins[usize::from(text[start])])
+            .find_map(|start| self.longest_at(text, start, trusted))
+    }
+
+    fn longest_at(&self, text: &[u8], start: usize, trusted: &dyn Fn(usize, usize) -> bool) -> Option<Found> {
+        let mut longest = None;
+        let mut agree = &self.entries[..];
+        for (depth, &byte) in text[start..].iter().enumerate() {
+            let from = agree.partition_point(|entry| entry.text[depth] < byte);
+            let to = agree.partition_point(|entry| entry.text[depth] <= byte);
+            agree = &agree[from..to];
+            // The one text that ends here sorts before all that go on.
+            if let Some(entry) = agree.first()
+                && entry.text.len() == depth + 1
+            {
+                let end = start + depth + 1;
+                if !entry.control || trusted(start, end) {
+                    longest = Some(Found { start, end, id: entry.id });
+                }
+                agree = &agree[1..];
+            }
+            if agree.is_empty() {
+                break;
+            }
+        }
+        longest
+    }
+
+    /// The id of the token with exactly this text.
+    pub(crate) fn get(&self, text: &[u8]) -> Option<TokenId> {
+        let at = self.entries.binary_search_by(|entry| entry.text.as_ref().cmp(text)).ok()?;
+        Some(self.entries[at].id)
+    }
+
+    /// The texts of control tokens, in order.
+    pub(crate) fn control_texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().filter(|entry| entry.control).map(|entry| entry.text.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(tokens: &SpecialTokens, text: &str, trusted: bool) -> Vec<(usize, usize, TokenId)> {
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(hit) = tokens.find(text.as_bytes(), from, &|_, _| trusted) {
+            found.push((hit.start, hit.end, hit.id));
+            from = hit.end;
+        }
+        found
+    }
+
+    fn tokens() -> SpecialTokens {
+        let list: [(&[u8], TokenId, bool); 6] = [
+            (b"<|a|>", 1, true),
+            (b"<|a|>b", 2, true),
+            (b"  ", 3, false),
+            (b"    ", 4, false),
+            (b"<|a|>", 9, true),
+            (b"", 5, true),
+        ];
+        SpecialTokens::new(list.into_iter())
+    }
+
+    #[test]
+    fn the_leftmost_and_longest_is_found() {
+        assert_eq!(all(&tokens(), "x<|a|>b<|a|>c", true), [(1, 7, 2), (7, 12, 1)]);
+        assert_eq!(all(&tokens(), "<|a|", true), []);
+        assert_eq!(all(&tokens(), "       x", true), [(0, 4, 4), (4, 6, 3)]);
+    }
+
+    #[test]
+    fn control_tokens_need_trust_and_user_defined_ones_do_not() {
+        assert_eq!(all(&tokens(), "<|a|>  <|a|>b", false), [(5, 7, 3)]);
+        let tokens = tokens();
+        let shorter = tokens.find(b"<|a|>b", 0, &|_, end| end <= 5);
+        assert_eq!(shorter, Some(Found { start: 0, end: 5, id: 1 }));
+    }
+
+    #[test]
+    fn exact_texts_are_looked_up() {
+        let tokens = tokens();
+        assert_eq!(tokens.get(b"<|a|>b"), Some(2));
+        assert_eq!(tokens.get(b"<|a|"), None);
+        assert_eq!(tokens.control_texts().count(), 2);
+    }
+}

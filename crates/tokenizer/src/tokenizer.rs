@@ -1,0 +1,317 @@
+//! Text to ids and back, for either kind of vocabulary.
+//!
+//! Encoding: the spelling of special tokens is found where it is trusted, then the text between them is cut into
+//! words and merged. Decoding: the bytes of the pieces, one after the other.
+
+use std::ops::Range;
+
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
+use crate::bpe::{Bpe, BpeCall};
+use crate::chat::{Rendered, SpecialTexts};
+use crate::piece_table::Pieces;
+use crate::pre_tokenizer::PreTokenizer;
+use crate::sentence_piece::{SentencePiece, SentencePieceCall};
+use crate::special_tokens::SpecialTokens;
+use crate::vocabulary::{TokenId, TokenKind, Vocabulary};
+
+mod build;
+
+pub use build::{TokenizerError, TokenizerWarning};
+
+/// What happens to text that spells a special token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Specials {
+    /// It stays text: the way for everything that people and tools say.
+    AsText,
+    /// It becomes the token: the way for templates and raw completions.
+    Parse,
+}
+
+/// Text to ids and back. Built once for a model and shared.
+#[derive(Debug)]
+pub struct Tokenizer {
+    pieces: Pieces,
+    kinds: Vec<TokenKind>,
+    model: Model,
+    specials: SpecialTokens,
+    /// White space after a special token is swallowed (Phi-3).
+    strip_after_special: bool,
+    bos: Option<TokenId>,
+    eos: Option<TokenId>,
+    add_bos: bool,
+    add_eos: bool,
+    /// Ascending.
+    end_of_generation: Vec<TokenId>,
+    /// Control tokens that are shown nevertheless: the tags around reasoning.
+    shown: Vec<TokenId>,
+    unk: Option<TokenId>,
+    pad: Option<TokenId>,
+    warnings: Vec<TokenizerWarning>,
+}
+
+/// How the text between special tokens becomes ids.
+#[derive(Debug)]
+enum Model {
+    Bpe { bpe: Bpe, pre: PreTokenizer, nfc: bool, spaces_marked: bool },
+    SentencePiece(SentencePiece),
+}
+
+impl Tokenizer {
+    /// Checks a vocabulary and packs it.
+    ///
+    /// # Errors
+    /// Where the vocabulary contradicts itself: lists of different lengths, special ids out of range, no tokens.
+    pub fn new(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
+        build::build(vocabulary)
+    }
+
+    /// Ids of `text`, without BOS and EOS.
+    ///
+    /// Any bytes are taken. Byte-level BPE gives them back as they are; SentencePiece, like its reference, reads a
+    /// stray byte as U+FFFD.
+    #[must_use]
+    pub fn encode(&self, text: &[u8], specials: Specials) -> Vec<TokenId> {
+        let mut ids = Vec::with_capacity(text.len() / 4);
+        self.encode_into(text, &|_, _| specials == Specials::Parse, &mut ids);
+        ids
+    }
+
+    /// Ids of `text` with BOS and EOS by the model's rule; a BOS that the text itself begins with is not doubled.
+    #[must_use]
+    pub fn encode_with_bos(&self, text: &[u8], specials: Specials) -> Vec<TokenId> {
+        let mut ids = self.encode(text, specials);
+        self.set_bos(&mut ids);
+        if self.add_eos {
+            ids.extend(self.eos);
+        }
+        ids
+    }
+
+    /// Ids of a rendered chat: special tokens are read in the template's own words only, and a BOS stands at the
+    /// beginning once, whether the template or the model's rule asks for it.
+    #[must_use]
+    pub fn encode_rendered(&self, rendered: &Rendered) -> Vec<TokenId> {
+        let data = rendered.data();
+        let mut ids = Vec::with_capacity(rendered.text().len() / 4);
+        self.encode_into(rendered.text().as_bytes(), &|start, end| !overlaps(data, start, end), &mut ids);
+        self.set_bos(&mut ids);
+        ids
+    }
+
+    fn set_bos(&self, ids: &mut Vec<TokenId>) {
+        if let Some(bos) = self.bos
+            && self.add_bos
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+    }
+
+    /// Appends the ids of `text`; the spelling of a control token counts where `trusted(start, end)` holds.
+    fn encode_into(&self, text: &[u8], trusted: &dyn Fn(usize, usize) -> bool, ids: &mut Vec<TokenId>) {
+        let mut call = match &self.model {
+            Model::Bpe { bpe, pre, nfc, spaces_marked } => Call::Bpe {
+                call: BpeCall::new(bpe, &self.pieces, text.len()),
+                pre,
+                nfc: *nfc,
+                spaces_marked: *spaces_marked,
+            },
+            Model::SentencePiece(model) => {
+                Call::SentencePiece(SentencePieceCall::new(model, &self.pieces, text.len()))
+            }
+        };
+        let mut at = 0;
+        let mut first = true;
+        while at < text.len() {
+            let found = self.specials.find(text, at, trusted);
+            let end = found.map_or(text.len(), |found| found.start);
+            if end > at {
+                call.fragment(&text[at..end], first, ids);
+            }
+            let Some(found) = found else { break };
+            ids.push(found.id);
+            first = true;
+            at = found.end;
+            if self.strip_after_special && self.swallows_space(found.id) {
+                at += text[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            }
+        }
+        if let Call::SentencePiece(call) = call {
+            call.finish(ids);
+        }
+    }
+
+    /// Phi-3's special tokens take the white space after them, but for the three of the original vocabulary.
+    fn swallows_space(&self, id: TokenId) -> bool {
+        !matches!(self.pieces.get(id), b"<unk>" | b"<s>" | b"<|endoftext|>")
+    }
+
+    /// Bytes of these ids; control tokens give none.
+    ///
+    /// A SentencePiece text that began a prompt begins with the space that was set before it.
+    #[must_use]
+    pub fn decode(&self, ids: &[TokenId]) -> Vec<u8> {
+        ids.iter().filter(|&&id| !self.is_control(id)).flat_map(|&id| self.piece(id)).copied().collect()
+    }
+
+    /// Bytes of these ids, control tokens spelled out.
+    #[must_use]
+    pub fn decode_with_specials(&self, ids: &[TokenId]) -> Vec<u8> {
+        ids.iter().flat_map(|&id| self.piece(id)).copied().collect()
+    }
+
+    /// Bytes of one token (of a control token: its spelling); empty for an id out of range.
+    #[must_use]
+    pub fn piece(&self, id: TokenId) -> &[u8] {
+        self.pieces.get(id)
+    }
+
+    /// Whether the token is structure and not text. True for an id out of range.
+    #[must_use]
+    pub fn is_control(&self, id: TokenId) -> bool {
+        self.kinds.get(id as usize).is_none_or(|kind| matches!(kind, TokenKind::Control | TokenKind::Unknown))
+    }
+
+    /// Whether the token gives no text in an answer: control tokens, but for the tags around reasoning, which
+    /// [`ReasoningParser`](crate::ReasoningParser) must see.
+    #[must_use]
+    pub fn is_hidden(&self, id: TokenId) -> bool {
+        self.is_control(id) && !self.shown.contains(&id)
+    }
+
+    /// Whether the token ends an answer.
+    #[must_use]
+    pub fn is_end_of_generation(&self, id: TokenId) -> bool {
+        self.end_of_generation.binary_search(&id).is_ok()
+    }
+
+    /// All ids that end an answer, ascending.
+    #[must_use]
+    pub fn end_of_generation_ids(&self) -> &[TokenId] {
+        &self.end_of_generation
+    }
+
+    /// Number of tokens.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Begin of text.
+    #[must_use]
+    pub fn bos(&self) -> Option<TokenId> {
+        self.bos
+    }
+
+    /// End of text.
+    #[must_use]
+    pub fn eos(&self) -> Option<TokenId> {
+        self.eos
+    }
+
+    /// Whether a text is begun with BOS by the model's rule.
+    #[must_use]
+    pub fn adds_bos(&self) -> bool {
+        self.add_bos && self.bos.is_some()
+    }
+
+    /// The id of the token with exactly this text, special ones first.
+    #[must_use]
+    pub fn token_id(&self, text: &[u8]) -> Option<TokenId> {
+        self.specials.get(text).or_else(|| match &self.model {
+            Model::Bpe { bpe, .. } => bpe.token(&self.pieces, text),
+            Model::SentencePiece(model) => model.token(&self.pieces, text),
+        })
+    }
+
+    /// The texts of special tokens, for [`ChatTemplate`](crate::ChatTemplate).
+    #[must_use]
+    pub fn special_texts(&self) -> SpecialTexts {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let of = |id: Option<TokenId>| id.map_or_else(String::new, |id| text(self.piece(id)));
+        SpecialTexts {
+            bos: of(self.bos),
+            eos: of(self.eos),
+            unk: of(self.unk),
+            pad: of(self.pad),
+            control: self.specials.control_texts().map(text).collect(),
+        }
+    }
+
+    /// What is worth telling about the vocabulary.
+    #[must_use]
+    pub fn warnings(&self) -> &[TokenizerWarning] {
+        &self.warnings
+    }
+}
+
+/// Whether `start..end` touches one of `ranges`, which are in order and do not overlap.
+fn overlaps(ranges: &[Range<usize>], start: usize, end: usize) -> bool {
+    let next = ranges.partition_point(|range| range.end <= start);
+    ranges.get(next).is_some_and(|range| range.start < end)
+}
+
+/// The buffers of one call.
+enum Call<'a> {
+    Bpe { call: BpeCall<'a>, pre: &'a PreTokenizer, nfc: bool, spaces_marked: bool },
+    SentencePiece(SentencePieceCall<'a>),
+}
+
+impl Call<'_> {
+    /// Appends the ids of text between special tokens.
+    fn fragment(&mut self, text: &[u8], first: bool, ids: &mut Vec<TokenId>) {
+        match self {
+            Call::Bpe { call, pre, nfc, spaces_marked } => {
+                let composed = if *nfc { compose(text) } else { None };
+                let text = composed.as_deref().unwrap_or(text);
+                let marked = if *spaces_marked { Some(mark_spaces(text)) } else { None };
+                let text = marked.as_deref().unwrap_or(text);
+                pre.for_each(text, &mut |word| call.word(word, ids));
+            }
+            Call::SentencePiece(call) => call.fragment(text, first, ids),
+        }
+    }
+}
+
+/// NFC of the text, its invalid bytes kept as they are; `None` where nothing changes.
+fn compose(text: &[u8]) -> Option<Vec<u8>> {
+    if text.is_ascii() {
+        return None;
+    }
+    let mut out = Vec::new();
+    let mut changed = false;
+    for chunk in text.utf8_chunks() {
+        let valid = chunk.valid();
+        if is_nfc_quick(valid.chars()) == IsNormalized::Yes {
+            out.extend_from_slice(valid.as_bytes());
+        } else {
+            let composed: String = valid.nfc().collect();
+            changed |= composed != valid;
+            out.extend_from_slice(composed.as_bytes());
+        }
+        out.extend_from_slice(chunk.invalid());
+    }
+    changed.then_some(out)
+}
+
+/// Vocabularies of plain UTF-8 pieces store a space as `▁`; their pieces are kept with the space itself, so both
+/// spellings of the text become a space.
+fn mark_spaces(text: &[u8]) -> Vec<u8> {
+    let mark = crate::sentence_piece::SPACE_MARK;
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        if text[at..].starts_with(mark) {
+            out.push(b' ');
+            at += mark.len();
+        } else {
+            out.push(text[at]);
+            at += 1;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
