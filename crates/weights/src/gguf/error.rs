@@ -128,7 +128,9 @@ fn name_some(names: &[String]) -> String {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Damage {
     /// The file ends too early.
-    #[error("truncated: {subject} ({field}) at byte {offset} needs {needed} bytes, {available} are left")]
+    #[error(
+        "truncated: {subject} ({field}) at byte {offset} needs {needed} bytes, {available} are left (an unfinished download? fetch the file again)"
+    )]
     Truncated {
         /// What was being read.
         subject: Subject,
