@@ -60,7 +60,7 @@ SHORT_FACTORS = [1.0, 1.02, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4]
 class Case:
     """One model: how transformers builds it, how GGUF describes it."""
 
-    def __init__(self, model, config, arch, keys=None, types=("f32", "f16", "bf16"), runs=None, peer_keys=None):
+    def __init__(self, model, config, arch, keys=None, types=("f32", "f16", "bf16"), runs=None, peer_config=None):
         self.model = model  # name of the transformers class without "ForCausalLM" / "LMHeadModel"
         self.config = config
         self.arch = arch
@@ -70,7 +70,7 @@ class Case:
         self.runs = runs or [("", N_TOKENS, 512)]
         # Changes to the transformers configuration for the comparison with llama.cpp, where llama.cpp knowingly
         # deviates from the model's own definition.
-        self.peer_config = peer_keys
+        self.peer_config = peer_config
 
 
 CASES = {
@@ -94,7 +94,7 @@ CASES = {
         "Mistral", TINY | dict(rope_parameters=DEFAULT_ROPE, sliding_window=24), "llama",
         {"attention.sliding_window": 24},
         # llama.cpp gives llama files no window
-        peer_keys=dict(sliding_window=None),
+        peer_config=dict(sliding_window=None),
     ),
     "qwen2": Case("Qwen2", SQUARE | dict(rope_parameters=DEFAULT_ROPE, use_sliding_window=False), "qwen2"),
     "qwen3": Case("Qwen3", TINY | dict(rope_parameters=DEFAULT_ROPE, use_sliding_window=False), "qwen3"),
@@ -151,7 +151,7 @@ CASES = {
         ),
         "phi3", {"rope.dimension_count": 8, "attention.sliding_window": 20}, types=("f32",),
         # llama.cpp gives phi3 files no window
-        peer_keys=dict(sliding_window=None),
+        peer_config=dict(sliding_window=None),
     ),
     "gpt2": Case(
         "GPT2",
