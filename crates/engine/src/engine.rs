@@ -17,7 +17,7 @@ use crate::error::{EngineError, SubmitError};
 use crate::loading::{self, LoadProgress};
 use crate::profile::Profile;
 use crate::request::{Generate, Generation, MAX_LOGPROBS, OnRow, TokenId};
-use crate::sampler::{Sampler, log_sum_exp};
+use crate::sampler::Sampler;
 use crate::sequence::{Answer, Score, Sequence, Work};
 use crate::stats::EngineStats;
 use crate::worker::Worker;
@@ -150,10 +150,11 @@ impl Engine {
     pub fn score(&self, tokens: &[TokenId]) -> Result<Vec<f32>, SubmitError> {
         let next: Vec<TokenId> = tokens.iter().skip(1).copied().collect();
         let (sender, receiver) = std::sync::mpsc::channel();
+        let isa = self.handle.shared.config.isa;
         let on_row = move |position: usize, logits: &[f32]| {
             if let Some(&id) = next.get(position) {
                 // The receiver lives until all rows are there.
-                let _ = sender.send(logits[id as usize] - log_sum_exp(logits, 1.0));
+                let _ = sender.send(logits[id as usize] - kernels::log_sum_exp(isa, logits, 1.0));
             }
         };
         self.score_with(tokens, Box::new(on_row))?;

@@ -9,10 +9,9 @@
 
 use std::sync::Arc;
 
-use kernels::{Activations, AttentionSpan, KvLayer, PackedMatrix, Pool, RopeKind, RopeTable};
+use kernels::{Activations, AttentionSpan, Gate, KvLayer, Operand, PackedMatrix, Pool, RopeKind, RopeTable};
 use weights::{
-    Activation, FfnKind, Gguf, LayerConfig, LayerRope, ModelConfig, NormKind, RopeConfig, RopePairing,
-    TensorInfo,
+    Activation, FfnKind, Gguf, LayerConfig, LayerRope, ModelConfig, RopeConfig, RopePairing, TensorInfo,
 };
 
 use crate::batch::{Batch, Outputs, Span};
@@ -21,7 +20,6 @@ use crate::loading::weight_type;
 use crate::pages::PageId;
 use crate::profile::{Phase, Stopwatch};
 use crate::rope_table::inverse_frequencies;
-use crate::sampler::all_finite;
 
 /// Rows of logits that are held at once.
 const MAX_LOGIT_ROWS: usize = 16;
@@ -152,7 +150,10 @@ impl Model {
             gate: if has_gate { widest(|layer| layer.n_ff) } else { Vec::new() },
             up: widest(|layer| layer.n_ff),
             logits: vec![0.0; MAX_LOGIT_ROWS * config.vocab_size],
-            activations: Activations::new(),
+            activations: {
+                let needs = |operand| all_matrices(&layers, &output).any(|m| m.needs() == operand);
+                Activations::keeping(needs(Operand::Int8), needs(Operand::F32))
+            },
         };
         let table =
             |rope: &Option<RopeConfig>| rope.as_ref().map(|rope| rope_table(rope, engine.max_seq_len));
@@ -183,7 +184,7 @@ impl Model {
 
     /// Bytes of weights, keys and values, and buffers.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let matrices = self.layers.iter().flat_map(Layer::matrices).chain([&self.output.matrix]);
+        let matrices = all_matrices(&self.layers, &self.output);
         let weights: usize = matrices.map(PackedMatrix::bytes).sum();
         let kv: usize = self.kv.iter().map(KvLayer::bytes).sum();
         let b = &self.buffers;
@@ -210,8 +211,9 @@ impl Model {
             batch.push(&tokens[..1], 0, &[0], Outputs::All);
         }
         self.forward(&batch);
+        let isa = self.pool.isa();
         let (logits, _) = self.logits(0, batch.n_outputs());
-        all_finite(logits)
+        kernels::finite(isa, logits)
     }
 
     /// Computes a batch: keys and values go to their pages, hidden states of the output rows stay
@@ -235,13 +237,13 @@ impl Model {
         let (n_embd, vocab_size) = (config.n_embd, config.vocab_size);
         let x = &buffers.x[first * n_embd..(first + n) * n_embd];
         let logits = &mut buffers.logits[..n * vocab_size];
-        normalise(pool, config, Some(&output.norm), x, n, &mut buffers.update, &mut buffers.activations);
+        normalise(pool, config, Some(&output.norm), x, n, &mut buffers.activations);
         kernels::project(pool, &buffers.activations, &[&output.matrix], &mut [&mut *logits]);
         if let Some(bias) = &output.bias {
             kernels::add_bias(pool, logits, bias);
         }
         if config.logit_scale != 1.0 {
-            logits.iter_mut().for_each(|x| *x *= config.logit_scale);
+            kernels::scale(pool, logits, config.logit_scale);
         }
         if let Some(cap) = config.final_softcap {
             kernels::softcap(pool, logits, cap);
@@ -253,7 +255,7 @@ impl Model {
 
     /// x = rows of the embeddings · embd_scale (+ rows of the positions)
     fn embed(&mut self, batch: &Batch) {
-        let Model { config, embedding, output, buffers, stopwatch, .. } = self;
+        let Model { pool, config, embedding, output, buffers, stopwatch, .. } = self;
         let n_embd = config.n_embd;
         let x = &mut buffers.x[..batch.n_rows() * n_embd];
         match &embedding.tokens {
@@ -269,7 +271,7 @@ impl Model {
             }
         }
         if config.embd_scale != 1.0 {
-            x.iter_mut().for_each(|x| *x *= config.embd_scale);
+            kernels::scale(pool, x, config.embd_scale);
         }
         if let Some(positions) = &embedding.positions {
             for (&pos, row) in batch.positions.iter().zip(x.chunks_exact_mut(n_embd)) {
@@ -298,7 +300,7 @@ impl Model {
 
         // queries, keys, values
         let x = &b.x[..n_rows * n_embd];
-        normalise(pool, config, layer.attn_norm.as_ref(), x, n_rows, &mut b.update, &mut b.activations);
+        normalise(pool, config, layer.attn_norm.as_ref(), x, n_rows, &mut b.activations);
         stopwatch.lap(Phase::Norm, 0, 0);
         let q = &mut b.q[..n_rows * q_dim];
         let k = &mut b.k[..n_rows * k_dim];
@@ -328,7 +330,7 @@ impl Model {
             let rows = span.first_row..span.first_row + span.n_rows;
             let k = &k[rows.start * k_dim..rows.end * k_dim];
             let v = &v[rows.start * v_dim..rows.end * v_dim];
-            kv.write(span.pages, span.first_pos, k, v);
+            kv.write(pool, span.pages, span.first_pos, k, v);
         }
         stopwatch.lap(Phase::RopeAndCache, 0, 0);
 
@@ -359,19 +361,13 @@ impl Model {
         let (kv_bytes, kv_ops) = attention_cost(facts, spans);
         stopwatch.lap(Phase::Attention, kv_bytes, kv_ops);
         b.activations.set(pool, attn, n_rows, facts.attn_out_dim());
-        let update = &mut b.update[..n_rows * n_embd];
         let x = &mut b.x[..n_rows * n_embd];
-        kernels::project(pool, &b.activations, &[&layer.out.matrix], &mut [&mut *update]);
-        add_bias(pool, &layer.out, update);
+        let post_norm = layer.post_attn_norm.as_deref();
+        add_projection(pool, config, &b.activations, &layer.out, post_norm, &mut b.update, x);
         stopwatch.lap(Phase::AttnOut, layer.out.matrix.bytes(), ops(&[&layer.out.matrix], n_rows));
-        if let Some(weight) = &layer.post_attn_norm {
-            kernels::rms_norm(pool, update, weight, eps);
-        }
-        kernels::add_scaled(pool, x, update, config.residual_scale);
-        stopwatch.lap(Phase::Residual, 0, 0);
 
         // feed-forward
-        normalise(pool, config, layer.ffn_norm.as_ref(), x, n_rows, &mut b.update, &mut b.activations);
+        normalise(pool, config, layer.ffn_norm.as_ref(), x, n_rows, &mut b.activations);
         stopwatch.lap(Phase::Norm, 0, 0);
         let ffn = &layer.ffn;
         let gate_len = if ffn.gate.is_some() { n_rows * facts.n_ff } else { 0 };
@@ -392,23 +388,25 @@ impl Model {
             }
         }
         match config.ffn {
-            FfnKind::Gated { activation: Activation::Silu, .. } => kernels::silu_mul(pool, gate, up),
-            FfnKind::Gated { activation: Activation::Gelu, .. } => kernels::gelu_mul(pool, gate, up),
-            FfnKind::Plain { activation: Activation::Silu } => kernels::silu(pool, up),
-            FfnKind::Plain { activation: Activation::Gelu } => kernels::gelu(pool, up),
+            FfnKind::Gated { activation, .. } => {
+                let gate_kind = match activation {
+                    Activation::Silu => Gate::Silu,
+                    Activation::Gelu => Gate::GeluTanh,
+                };
+                b.activations.set_gated(pool, gate_kind, gate, up, n_rows, facts.n_ff);
+            }
+            FfnKind::Plain { activation } => {
+                match activation {
+                    Activation::Silu => kernels::silu(pool, up),
+                    Activation::Gelu => kernels::gelu(pool, up),
+                }
+                b.activations.set(pool, up, n_rows, facts.n_ff);
+            }
         }
-        let hidden = if ffn.gate.is_some() { &*gate } else { &*up };
-        b.activations.set(pool, hidden, n_rows, facts.n_ff);
         stopwatch.lap(Phase::Activation, 0, 0);
-        let update = &mut b.update[..n_rows * n_embd];
-        kernels::project(pool, &b.activations, &[&ffn.down.matrix], &mut [&mut *update]);
-        add_bias(pool, &ffn.down, update);
+        let post_norm = layer.post_ffn_norm.as_deref();
+        add_projection(pool, config, &b.activations, &ffn.down, post_norm, &mut b.update, x);
         stopwatch.lap(Phase::FfnDown, ffn.down.matrix.bytes(), ops(&[&ffn.down.matrix], n_rows));
-        if let Some(weight) = &layer.post_ffn_norm {
-            kernels::rms_norm(pool, update, weight, eps);
-        }
-        kernels::add_scaled(pool, x, update, config.residual_scale);
-        stopwatch.lap(Phase::Residual, 0, 0);
     }
 }
 
@@ -420,32 +418,56 @@ impl Layer {
     }
 }
 
+fn all_matrices<'a>(layers: &'a [Layer], output: &'a Output) -> impl Iterator<Item = &'a PackedMatrix> {
+    layers.iter().flat_map(Layer::matrices).chain([&output.matrix])
+}
+
 /// activations = norm(x), quantised; x itself where there is no norm before a block.
 ///
-/// x: [n_rows, n_embd]; scratch: at least as long.
+/// x: [n_rows, n_embd]
 fn normalise(
     pool: &Pool,
     config: &ModelConfig,
     norm: Option<&Norm>,
     x: &[f32],
     n_rows: usize,
-    scratch: &mut [f32],
     activations: &mut Activations,
 ) {
-    let n_embd = config.n_embd;
-    match (norm, config.norm.kind) {
-        (None, _) => activations.set(pool, x, n_rows, n_embd),
-        (Some(norm), NormKind::Rms) => {
-            activations.set_rms_norm(pool, x, &norm.weight, config.norm.eps, n_rows, n_embd);
+    let (n_embd, eps) = (config.n_embd, config.norm.eps);
+    match norm {
+        None => activations.set(pool, x, n_rows, n_embd),
+        Some(Norm { weight, bias: None }) => {
+            activations.set_rms_norm(pool, x, weight, eps, n_rows, n_embd);
         }
-        (Some(norm), NormKind::Layer) => {
-            let bias = norm.bias.as_deref().expect("layer norms are loaded with their bias");
-            let normed = &mut scratch[..x.len()];
-            normed.copy_from_slice(x);
-            kernels::layer_norm(pool, normed, &norm.weight, bias, config.norm.eps);
-            activations.set(pool, normed, n_rows, n_embd);
+        Some(Norm { weight, bias: Some(bias) }) => {
+            activations.set_layer_norm(pool, x, weight, bias, eps, n_rows, n_embd);
         }
     }
+}
+
+/// x += post_norm(projection(activations)) · residual_scale
+///
+/// update: room for x; x: [n_rows, n_embd]
+fn add_projection(
+    pool: &Pool,
+    config: &ModelConfig,
+    activations: &Activations,
+    projection: &Projection,
+    post_norm: Option<&[f32]>,
+    update: &mut [f32],
+    x: &mut [f32],
+) {
+    if projection.bias.is_none() && post_norm.is_none() {
+        kernels::project_add(pool, activations, &projection.matrix, config.residual_scale, x);
+        return;
+    }
+    let update = &mut update[..x.len()];
+    kernels::project(pool, activations, &[&projection.matrix], &mut [&mut *update]);
+    add_bias(pool, projection, update);
+    if let Some(weight) = post_norm {
+        kernels::rms_norm(pool, update, weight, config.norm.eps);
+    }
+    kernels::add_scaled(pool, x, update, config.residual_scale);
 }
 
 /// y: [n_rows, matrix.n_rows()]

@@ -29,6 +29,7 @@ mod sampler;
 
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, SubmitError};
+pub use kernels::Isa;
 pub use loading::{LoadProgress, kv_bytes_per_token};
 pub use profile::{Phase, PhaseCost, Profile};
 pub use request::{

@@ -26,8 +26,15 @@ pub struct LoadProgress {
 
 /// Bytes that the keys and values of one token take in all layers.
 pub fn kv_bytes_per_token(config: &ModelConfig) -> u64 {
-    let elements = config.layers.iter().map(|layer| layer.k_dim() + layer.v_dim());
-    elements.sum::<usize>() as u64 * KV_TYPE.bytes() as u64
+    page_bytes(config) / PAGE_LEN as u64
+}
+
+/// Bytes of one page in all layers.
+fn page_bytes(config: &ModelConfig) -> u64 {
+    let layer_bytes = |layer: &LayerConfig| {
+        KvLayer::bytes_per_page(layer.n_kv_heads, layer.head_dim_k, layer.head_dim_v, KV_TYPE) as u64
+    };
+    config.layers.iter().map(layer_bytes).sum()
 }
 
 /// How keys and values are kept.
@@ -85,7 +92,7 @@ fn check_config(config: &ModelConfig, engine: &EngineConfig) -> Result<(), Engin
 
 /// Pages that the memory for keys and values holds; at least one full sequence must fit.
 fn kv_pages(config: &ModelConfig, engine: &EngineConfig) -> Result<usize, EngineError> {
-    let page_bytes = kv_bytes_per_token(config) * PAGE_LEN as u64;
+    let page_bytes = page_bytes(config);
     let n_pages = engine.kv_memory_bytes / page_bytes;
     let n_needed = engine.max_seq_len.div_ceil(PAGE_LEN) as u64;
     if n_pages < n_needed {

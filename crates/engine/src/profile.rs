@@ -15,16 +15,14 @@ pub enum Phase {
     RopeAndCache,
     /// Attention.
     Attention,
-    /// The projection of the attention's output.
+    /// The projection of the attention's output, added to the residual stream.
     AttnOut,
     /// The gate and up projections.
     FfnUp,
-    /// The gate's product.
+    /// The gate's product, with its quantisation.
     Activation,
-    /// The down projection.
+    /// The down projection, added to the residual stream.
     FfnDown,
-    /// Additions to the residual stream.
-    Residual,
     /// The output matrix.
     LmHead,
     /// Drawing tokens.
@@ -35,7 +33,7 @@ pub enum Phase {
 
 impl Phase {
     /// All phases, in the order of a step.
-    pub const ALL: [Phase; 13] = [
+    pub const ALL: [Phase; 12] = [
         Phase::Embed,
         Phase::Norm,
         Phase::Qkv,
@@ -45,7 +43,6 @@ impl Phase {
         Phase::FfnUp,
         Phase::Activation,
         Phase::FfnDown,
-        Phase::Residual,
         Phase::LmHead,
         Phase::Sampling,
         Phase::Scheduling,
@@ -63,7 +60,6 @@ impl Phase {
             Phase::FfnUp => "ffn_up",
             Phase::Activation => "activation",
             Phase::FfnDown => "ffn_down",
-            Phase::Residual => "residual",
             Phase::LmHead => "lm_head",
             Phase::Sampling => "sampling",
             Phase::Scheduling => "scheduling",

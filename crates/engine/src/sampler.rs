@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use kernels::Isa;
+
 use crate::random::uniform;
 use crate::request::{BitMask, SamplingParams, TokenId};
 
@@ -36,10 +38,18 @@ pub(crate) struct Allowed<'a> {
 }
 
 /// Buffers of a draw, reused from token to token.
-#[derive(Default)]
 pub(crate) struct Scratch {
+    isa: Isa,
     candidates: Vec<Candidate>,
     order: Vec<(f32, u32)>,
+    masses: Vec<f64>,
+}
+
+impl Scratch {
+    /// Empty buffers; sums over the vocabulary use `isa`.
+    pub(crate) fn new(isa: Isa) -> Scratch {
+        Scratch { isa, candidates: Vec::new(), order: Vec::new(), masses: Vec::new() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,11 +119,11 @@ impl Sampler {
         allowed: &Allowed<'_>,
         scratch: &mut Scratch,
     ) -> Result<Choice, NoChoice> {
-        if !all_finite(logits) {
+        if !kernels::finite(scratch.isa, logits) {
             return Err(NoChoice::NonFinite);
         }
         let listed = self.logprobs.map(|n| {
-            let total = log_sum_exp(logits, 1.0);
+            let total = kernels::log_sum_exp(scratch.isa, logits, 1.0);
             top_candidates(logits, n as usize, &mut scratch.candidates);
             let top = scratch.candidates.iter();
             (total, top.map(|c| (c.id, c.logit - total)).collect::<Vec<_>>())
@@ -128,7 +138,7 @@ impl Sampler {
             apply_mask(logits, mask);
         }
         let id = if self.params.temperature <= 0.0 {
-            argmax(logits)
+            most_likely(scratch.isa, logits)
         } else {
             let u = uniform(self.params.seed, position as u64);
             self.draw_at_random(logits, u, scratch)
@@ -180,23 +190,20 @@ impl Sampler {
 
     fn draw_at_random(&self, logits: &[f32], u: f64, scratch: &mut Scratch) -> Option<TokenId> {
         let p = &self.params;
-        let max = logits[argmax(logits)? as usize];
-        let filters = p.top_k > 0 || p.typical_p < 1.0 || p.top_p < 1.0;
-        if !filters {
-            let floor = match p.min_p > 0.0 {
-                true => max + p.min_p.min(1.0).ln(),
-                false => f32::NEG_INFINITY,
-            };
-            return draw_above(logits, floor, max, p.temperature, u);
-        }
+        let max = logits[most_likely(scratch.isa, logits)? as usize];
         let list = &mut scratch.candidates;
         if p.top_k > 0 {
             top_candidates(logits, p.top_k, list);
         } else if p.typical_p < 1.0 {
-            all_candidates(logits, list);
-        } else {
+            candidates_above(logits, f32::NEG_INFINITY, list);
+        } else if p.top_p < 1.0 {
             // Only top-p (and min-p) remain: the mass is that of the whole vocabulary.
-            nucleus(logits, max, p.top_p, list);
+            let total = f64::from(kernels::log_sum_exp(scratch.isa, logits, 1.0) - max).exp();
+            nucleus(logits, max, f64::from(p.top_p) * total, list);
+        } else if p.min_p > 0.0 {
+            candidates_above(logits, max + p.min_p.ln(), list);
+        } else {
+            return draw_from_all(logits, p.temperature, max, u, scratch);
         }
         if p.typical_p < 1.0 {
             keep_typical(list, p.typical_p, &mut scratch.order);
@@ -205,7 +212,7 @@ impl Sampler {
             keep_top_p(list, p.top_p);
         }
         if p.min_p > 0.0 {
-            let floor = list[0].logit + p.min_p.min(1.0).ln();
+            let floor = list[0].logit + p.min_p.ln();
             let n = list.iter().take_while(|c| c.logit >= floor).count();
             list.truncate(n.max(1));
         }
@@ -213,45 +220,13 @@ impl Sampler {
     }
 }
 
-/// The first position of the largest logit; `None` if all are -inf.
-pub(crate) fn argmax(logits: &[f32]) -> Option<TokenId> {
-    // Two passes without branches inside, which the compiler turns into vector code.
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let (chunks, rest) = logits.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
-        }
-    }
-    let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
-    if max == f32::NEG_INFINITY {
-        return None;
-    }
-    logits.iter().position(|&x| x == max).map(|i| i as TokenId)
+/// The lowest id among those with the largest logit; `None` if all are -inf.
+fn most_likely(isa: Isa, logits: &[f32]) -> Option<TokenId> {
+    let best = kernels::argmax(isa, logits);
+    (logits[best] > f32::NEG_INFINITY).then_some(best as TokenId)
 }
 
-/// Whether no value is NaN or infinite.
-pub(crate) fn all_finite(values: &[f32]) -> bool {
-    // x * 0 is 0 for finite x and NaN otherwise, and a NaN stays in the sum.
-    let mut lanes = [0.0f32; 16];
-    let (chunks, rest) = values.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += x * 0.0;
-        }
-    }
-    let sum: f32 = lanes.iter().sum::<f32>() + rest.iter().map(|x| x * 0.0).sum::<f32>();
-    sum == 0.0
-}
-
-/// ln of the sum of exp(logit / temperature) over all logits; -inf ones add nothing.
-pub(crate) fn log_sum_exp(logits: &[f32], temperature: f32) -> f32 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&x| weight(x, max, temperature)).sum();
-    max / temperature + sum.ln() as f32
-}
-
-/// exp((logit - max) / temperature), in f64 so that sums over a vocabulary lose nothing.
+/// exp((logit - max) / temperature), in f64 so that sums lose nothing.
 fn weight(logit: f32, max: f32, temperature: f32) -> f64 {
     f64::from(((logit - max) / temperature).exp())
 }
@@ -292,33 +267,24 @@ fn top_candidates(logits: &[f32], k: usize, list: &mut Vec<Candidate>) {
     list.truncate(k);
 }
 
-/// All tokens but those at -inf, best first.
-fn all_candidates(logits: &[f32], list: &mut Vec<Candidate>) {
+/// All tokens whose logit is at least `floor` and not -inf, best first.
+fn candidates_above(logits: &[f32], floor: f32, list: &mut Vec<Candidate>) {
     list.clear();
-    let finite = logits.iter().enumerate().filter(|(_, x)| **x > f32::NEG_INFINITY);
-    list.extend(finite.map(|(id, &logit)| Candidate { logit, id: id as TokenId }));
+    let inside = logits.iter().enumerate().filter(|(_, x)| **x >= floor && **x > f32::NEG_INFINITY);
+    list.extend(inside.map(|(id, &logit)| Candidate { logit, id: id as TokenId }));
     list.sort_unstable_by(rank);
 }
 
-/// The smallest set of most likely tokens with `top_p` of the whole vocabulary's mass, best first.
-fn nucleus(logits: &[f32], max: f32, top_p: f32, list: &mut Vec<Candidate>) {
-    let total: f64 = logits.iter().map(|&x| weight(x, max, 1.0)).sum();
-    let wanted = f64::from(top_p) * total;
+/// The smallest set of most likely tokens whose weights, relative to the best, sum to `wanted`.
+fn nucleus(logits: &[f32], max: f32, wanted: f64, list: &mut Vec<Candidate>) {
     // The set usually lies within a few nats of the best; widen until its mass suffices.
     for width in [4.0, 8.0, 16.0, f32::INFINITY] {
-        let floor = max - width;
-        let inside = logits.iter().filter(|x| **x >= floor);
-        let mass: f64 = inside.map(|&x| weight(x, max, 1.0)).sum();
-        if mass < wanted && width.is_finite() {
-            continue;
+        candidates_above(logits, max - width, list);
+        let mass: f64 = list.iter().map(|c| weight(c.logit, max, 1.0)).sum();
+        if mass >= wanted || width == f32::INFINITY {
+            truncate_at_mass(list, wanted);
+            return;
         }
-        list.clear();
-        let inside = logits.iter().enumerate();
-        let inside = inside.filter(|(_, x)| **x >= floor && **x > f32::NEG_INFINITY);
-        list.extend(inside.map(|(id, &logit)| Candidate { logit, id: id as TokenId }));
-        list.sort_unstable_by(rank);
-        truncate_at_mass(list, wanted);
-        return;
     }
 }
 
@@ -386,21 +352,45 @@ fn draw_from(list: &[Candidate], temperature: f32, u: f64) -> Option<TokenId> {
     list.last().map(|c| c.id)
 }
 
-/// Draws from all tokens whose logit is at least `floor`, in id order.
-fn draw_above(logits: &[f32], floor: f32, max: f32, temperature: f32, u: f64) -> Option<TokenId> {
-    let inside = |x: f32| x >= floor && x > f32::NEG_INFINITY;
-    let allowed = logits.iter().filter(|x| inside(**x));
-    let total: f64 = allowed.map(|&x| weight(x, max, temperature)).sum();
-    let mut left = u * total;
+/// Draws from the whole vocabulary, in id order.
+///
+/// The mass of each block of tokens is summed first, so that only one block is walked token by token.
+fn draw_from_all(
+    logits: &[f32],
+    temperature: f32,
+    max: f32,
+    u: f64,
+    scratch: &mut Scratch,
+) -> Option<TokenId> {
+    const BLOCK_LEN: usize = 1024;
+    let isa = scratch.isa;
+    let mass_of = |block: &[f32]| match kernels::max(isa, block) > f32::NEG_INFINITY {
+        true => f64::from(kernels::log_sum_exp(isa, block, temperature) - max / temperature).exp(),
+        false => 0.0,
+    };
+    scratch.masses.clear();
+    scratch.masses.extend(logits.chunks(BLOCK_LEN).map(mass_of));
+    let mut left = u * scratch.masses.iter().sum::<f64>();
+    // Rounding may leave a crumb behind the last block: then its last token takes it.
     let mut last = None;
-    for (id, &x) in logits.iter().enumerate().filter(|(_, x)| inside(**x)) {
+    for (block_idx, mass) in scratch.masses.iter().enumerate().filter(|(_, mass)| **mass > 0.0) {
+        last = Some(block_idx);
+        if left < *mass {
+            break;
+        }
+        left -= mass;
+    }
+    let first_id = last? * BLOCK_LEN;
+    let block = &logits[first_id..(first_id + BLOCK_LEN).min(logits.len())];
+    let mut drawn = None;
+    for (i, &x) in block.iter().enumerate().filter(|(_, x)| **x > f32::NEG_INFINITY) {
+        drawn = Some((first_id + i) as TokenId);
         left -= weight(x, max, temperature);
-        last = Some(id as TokenId);
         if left < 0.0 {
-            return last;
+            break;
         }
     }
-    last
+    drawn
 }
 
 #[cfg(test)]

@@ -62,8 +62,13 @@ impl Worker {
     /// A worker without requests.
     pub(crate) fn new(model: Model, shared: Arc<Shared>) -> Worker {
         let table = PageTable::new(model.n_pages(), PAGE_LEN);
-        let new_scratch =
-            || Mutex::new(DrawScratch { candidates: Scratch::default(), mask: None, forbidden: Vec::new() });
+        let new_scratch = || {
+            Mutex::new(DrawScratch {
+                candidates: Scratch::new(shared.config.isa),
+                mask: None,
+                forbidden: Vec::new(),
+            })
+        };
         let worker = Worker {
             table,
             waiting: Vec::new(),

@@ -20,7 +20,7 @@ fn with(change: impl FnOnce(&mut SamplingParams)) -> SamplingParams {
 /// How often each token is drawn over many positions.
 fn histogram(params: &SamplingParams, logits: &[f32], n_draws: usize) -> Vec<usize> {
     let sampler = Sampler::new(params.clone(), None, &[]);
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::new(Isa::detect());
     let mut counts = vec![0; logits.len()];
     for position in 0..n_draws {
         let choice = sampler.draw(&mut logits.to_vec(), position, &FREE, &mut scratch).unwrap();
@@ -39,7 +39,7 @@ fn softmax(logits: &[f32], temperature: f32) -> Vec<f64> {
 #[test]
 fn temperature_zero_takes_the_lowest_id_among_equals() {
     let sampler = Sampler::new(SamplingParams::greedy(), None, &[]);
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::new(Isa::detect());
     for (logits, expected) in [
         (vec![0.0, 3.0, 3.0, 1.0], 1),
         (vec![-5.0; 40], 0),
@@ -53,7 +53,7 @@ fn temperature_zero_takes_the_lowest_id_among_equals() {
 #[test]
 fn nan_and_infinite_logits_are_refused_wherever_they_stand() {
     let sampler = Sampler::new(SamplingParams::greedy(), None, &[]);
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::new(Isa::detect());
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for place in [0, 1, 15, 16, 31, 36] {
             let mut logits = noise(37, 1);
@@ -171,7 +171,7 @@ fn log_probabilities_are_those_before_bias_penalties_and_temperature() {
         p.presence_penalty = 1.0;
     });
     let sampler = Sampler::new(params, Some(3), &[1, 2, 7]);
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::new(Isa::detect());
     let choice = sampler.draw(&mut logits.clone(), 3, &FREE, &mut scratch).unwrap();
     assert_eq!(choice.id, 7);
     assert!((f64::from(choice.logprob) - p[7].ln()).abs() < 1e-4);
@@ -207,13 +207,13 @@ fn penalties_count_the_window_and_the_answer() {
 #[test]
 fn forbidden_and_masked_tokens_are_never_drawn() {
     let logits = noise(20, 11);
-    let best = argmax(&logits).unwrap();
+    let best = most_likely(Isa::detect(), &logits).unwrap();
     let mut mask = BitMask::all_set(20);
     mask.fill(false);
     mask.set(4, true);
     mask.set(9, true);
     let sampler = Sampler::new(SamplingParams::greedy(), None, &[]);
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::new(Isa::detect());
     let mut draw =
         |allowed: &Allowed<'_>| sampler.draw(&mut logits.clone(), 0, allowed, &mut scratch).map(|c| c.id);
     let not_best = Allowed { forbidden: &[best], mask: None };
@@ -230,9 +230,31 @@ fn a_seed_and_a_position_decide_the_draw() {
     let logits = noise(40, 2);
     let draws = |seed: u64| -> Vec<TokenId> {
         let sampler = Sampler::new(with(|p| p.seed = seed), None, &[]);
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch::new(Isa::detect());
         (0..30).map(|pos| sampler.draw(&mut logits.clone(), pos, &FREE, &mut scratch).unwrap().id).collect()
     };
     assert_eq!(draws(1), draws(1));
     assert_ne!(draws(1), draws(2));
+}
+
+#[test]
+fn the_whole_vocabulary_can_be_drawn_from_even_if_most_of_it_is_masked() {
+    let logits = noise(5_000, 13);
+    let allowed_ids = [3, 2_047, 2_048, 4_999];
+    let mut mask = BitMask::all_set(5_000);
+    mask.fill(false);
+    allowed_ids.iter().for_each(|&id| mask.set(id, true));
+    let sampler = Sampler::new(with(|p| p.temperature = 3.0), None, &[]);
+    let mut scratch = Scratch::new(Isa::detect());
+    let mut counts = [0; 4];
+    for position in 0..2_000 {
+        let allowed = Allowed { forbidden: &[], mask: Some(&mask) };
+        let id = sampler.draw(&mut logits.clone(), position, &allowed, &mut scratch).unwrap().id;
+        counts[allowed_ids.iter().position(|&a| a == id).unwrap()] += 1;
+    }
+    let kept: Vec<f32> = allowed_ids.iter().map(|&id| logits[id as usize]).collect();
+    for (count, p) in counts.iter().zip(softmax(&kept, 3.0)) {
+        let bound = 5.0 * (2_000.0 * p * (1.0 - p)).sqrt() + 1.0;
+        assert!((f64::from(*count) - 2_000.0 * p).abs() <= bound, "{counts:?}");
+    }
 }
