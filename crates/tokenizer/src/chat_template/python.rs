@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Write as _};
 
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::value::{Kwargs, Tuple, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, escape_formatter};
 
 use super::clock;
 
@@ -15,6 +15,19 @@ pub(super) const NOW: &str = "_now";
 pub(super) fn install(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", to_json);
+    environment.add_filter("string", |value: &Value| -> Value {
+        if value.as_str().is_some() { value.clone() } else { Value::from(python_str(value)) }
+    });
+    // Python cannot loop over None, minijinja can; an undefined value is an empty list to both.
+    environment.add_test("iterable", |value: &Value| {
+        !matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number)
+    });
+    environment.set_formatter(|out, state, value| match value.kind() {
+        ValueKind::Number | ValueKind::Seq | ValueKind::Map => {
+            out.write_str(&python_str(value)).map_err(Error::from)
+        }
+        _ => escape_formatter(out, state, value),
+    });
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, "refused").with_source(Refusal(message)))
     });
@@ -201,6 +214,81 @@ impl JsonWriter {
         }
         out.push('"');
     }
+}
+
+/// Deepest nesting that `str` writes out.
+const MAX_STR_DEPTH: usize = 100;
+
+/// Python's `str` of a value.
+fn python_str(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::Number | ValueKind::Seq | ValueKind::Map => {
+            let mut out = String::new();
+            write_repr(value, 0, &mut out);
+            out
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// Appends Python's `repr` of a value.
+fn write_repr(value: &Value, depth: usize, out: &mut String) {
+    match value.kind() {
+        ValueKind::Number if !value.is_integer() => {
+            out.push_str(&f64::try_from(value.clone()).map_or_else(|_| value.to_string(), python_float));
+        }
+        ValueKind::String => write_str_repr(value.as_str().unwrap_or_default(), out),
+        ValueKind::Seq | ValueKind::Map if depth > MAX_STR_DEPTH => out.push_str("..."),
+        ValueKind::Seq => {
+            let is_tuple = value.downcast_object_ref::<Tuple>().is_some();
+            let n = value.len().unwrap_or(0);
+            out.push(if is_tuple { '(' } else { '[' });
+            for (idx, item) in value.try_iter().into_iter().flatten().enumerate() {
+                if idx > 0 {
+                    out.push_str(", ");
+                }
+                write_repr(&item, depth + 1, out);
+            }
+            if is_tuple && n == 1 {
+                out.push(',');
+            }
+            out.push(if is_tuple { ')' } else { ']' });
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (idx, key) in value.try_iter().into_iter().flatten().enumerate() {
+                if idx > 0 {
+                    out.push_str(", ");
+                }
+                write_repr(&key, depth + 1, out);
+                out.push_str(": ");
+                write_repr(&value.get_item(&key).unwrap_or_default(), depth + 1, out);
+            }
+            out.push('}');
+        }
+        _ => out.push_str(&value.to_string()),
+    }
+}
+
+/// Appends Python's `repr` of a string: in double quotes where it holds a single one and no double one.
+fn write_str_repr(text: &str, out: &mut String) {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c < ' ' || c == '\u{7F}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
 }
 
 /// `repr` of a Python float: the shortest digits, an exponent below 1e-4 and from 1e16 on.
