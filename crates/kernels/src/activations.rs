@@ -1,0 +1,459 @@
+//! The input of projections: rows of activations, quantised once to int8 and laid out for the tiles.
+//!
+//! Tokens are cut into panels of at most `max_panel` (as many as a register tile takes, widths even). A
+//! panel of T tokens holds, block of 32 columns after block, `12 · T` words:
+//!
+//! | words | what |
+//! |---|---|
+//! | [8][T] | four int8 columns each: dword g has columns 4g.. of the block |
+//! | [T] | scale: x ≈ scale · q, f32 |
+//! | [T] | scale · sum of q over the block, f32: what offsets and minimums of weights multiply with |
+//! | [2][T] | the same over columns 0..16 and 16..32 |
+//!
+//! so that a tile reads one stream with constant distances. Beside it, for float weights, `[n_cols][T]` f32.
+//! How tokens are cut into panels never changes a token's numbers.
+#![allow(unsafe_code)]
+
+use crate::blocks::BLOCK_LEN;
+use crate::disjoint::Disjoint;
+use crate::elementwise::{gelu_of, silu_of};
+use crate::norm::{inverse_rms, mean_and_inverse_deviation};
+use crate::simd::{Kernel, Lanes, run_on};
+use crate::{Isa, Pool};
+
+/// Words of one token's block of 32 columns.
+pub(crate) const BLOCK_WORDS: usize = 12;
+/// Most tokens of a panel, for every instruction set.
+pub(crate) const MAX_PANEL: usize = 8;
+/// Below this many values the caller quantises alone: waking others costs more.
+const SERIAL_LEN: usize = 8 * 1024;
+
+/// The function of a gated feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// x · sigmoid(x)
+    Silu,
+    /// The tanh form of GELU.
+    GeluTanh,
+}
+
+/// Reusable room for the quantised rows of one input; filled by `set…`, read by [`crate::project`].
+#[derive(Default)]
+pub struct Activations {
+    keep_int8: bool,
+    keep_f32: bool,
+    isa: Option<Isa>,
+    n_tokens: usize,
+    n_cols: usize,
+    words: Vec<u32>,
+    floats: Vec<f32>,
+}
+
+/// Tokens `first .. first + width`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panel {
+    pub(crate) first: usize,
+    pub(crate) width: usize,
+}
+
+impl Activations {
+    /// Room for inputs of every kind of matrix.
+    pub fn new() -> Activations {
+        Activations::keeping(true, true)
+    }
+
+    /// Room for inputs of quantised matrices (`int8`), of float matrices (`f32`), or of both.
+    pub fn keeping(int8: bool, f32: bool) -> Activations {
+        Activations { keep_int8: int8, keep_f32: f32, ..Activations::default() }
+    }
+
+    /// Number of rows.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// Length of a row.
+    pub fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    /// Takes the rows of `x`: `[n_tokens, n_cols]`.
+    pub fn set(&mut self, pool: &Pool, x: &[f32], n_tokens: usize, n_cols: usize) {
+        assert_eq!(x.len(), n_tokens * n_cols, "x must be [n_tokens, n_cols]");
+        self.fill(pool, n_tokens, n_cols, Plain { x, n_cols });
+    }
+
+    /// Takes `rms_norm(x) · weight`; x: `[n_tokens, n_cols]`, weight: `[n_cols]`.
+    pub fn set_rms_norm(
+        &mut self,
+        pool: &Pool,
+        x: &[f32],
+        weight: &[f32],
+        eps: f32,
+        n_tokens: usize,
+        n_cols: usize,
+    ) {
+        assert_eq!(x.len(), n_tokens * n_cols, "x must be [n_tokens, n_cols]");
+        assert_eq!(weight.len(), n_cols, "weight must be [n_cols]");
+        self.fill(pool, n_tokens, n_cols, RmsNorm { x, n_cols, weight, eps });
+    }
+
+    /// Takes `layer_norm(x) · weight + bias`; x: `[n_tokens, n_cols]`, weight and bias: `[n_cols]`.
+    #[allow(clippy::too_many_arguments)] // two shapes and a norm
+    pub fn set_layer_norm(
+        &mut self,
+        pool: &Pool,
+        x: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        eps: f32,
+        n_tokens: usize,
+        n_cols: usize,
+    ) {
+        assert_eq!(x.len(), n_tokens * n_cols, "x must be [n_tokens, n_cols]");
+        assert_eq!(weight.len(), n_cols, "weight must be [n_cols]");
+        assert_eq!(bias.len(), n_cols, "bias must be [n_cols]");
+        self.fill(pool, n_tokens, n_cols, LayerNorm { x, n_cols, weight, bias, eps });
+    }
+
+    /// Takes `function(gate) · up`; gate and up: `[n_tokens, n_cols]`.
+    pub fn set_gated(
+        &mut self,
+        pool: &Pool,
+        function: Gate,
+        gate: &[f32],
+        up: &[f32],
+        n_tokens: usize,
+        n_cols: usize,
+    ) {
+        assert_eq!(gate.len(), n_tokens * n_cols, "gate must be [n_tokens, n_cols]");
+        assert_eq!(up.len(), n_tokens * n_cols, "up must be [n_tokens, n_cols]");
+        self.fill(pool, n_tokens, n_cols, Gated { gate, up, n_cols, function });
+    }
+
+    fn fill<S: Source>(&mut self, pool: &Pool, n_tokens: usize, n_cols: usize, source: S) {
+        let isa = pool.isa();
+        (self.isa, self.n_tokens, self.n_cols) = (Some(isa), n_tokens, n_cols);
+        // Only float matrices can have rows that are not whole blocks.
+        let n_words = if self.has_int8() { n_tokens * n_cols / BLOCK_LEN * BLOCK_WORDS } else { 0 };
+        let n_floats = if self.keep_f32 { n_tokens * n_cols } else { 0 };
+        if self.words.len() < n_words {
+            self.words.resize(n_words, 0);
+        }
+        if self.floats.len() < n_floats {
+            self.floats.resize(n_floats, 0.0);
+        }
+        let words = Disjoint::new(&mut self.words[..n_words]);
+        let floats = Disjoint::new(&mut self.floats[..n_floats]);
+        let n_panels = n_panels(isa, n_tokens);
+        let fill_panel = |panel_idx: usize| {
+            let panel = panel(isa, n_tokens, panel_idx);
+            for token in 0..panel.width {
+                run_on(
+                    isa,
+                    FillRow { source: &source, words: &words, floats: &floats, panel, token, n_cols },
+                );
+            }
+        };
+        if n_tokens * n_cols <= SERIAL_LEN {
+            (0..n_panels).for_each(fill_panel);
+        } else {
+            pool.run(n_panels, &|panel_idx, _| fill_panel(panel_idx));
+        }
+    }
+
+    pub(crate) fn isa(&self) -> Option<Isa> {
+        self.isa
+    }
+
+    pub(crate) fn has_int8(&self) -> bool {
+        self.keep_int8 && self.n_cols.is_multiple_of(BLOCK_LEN)
+    }
+
+    pub(crate) fn has_f32(&self) -> bool {
+        self.keep_f32
+    }
+
+    /// The int8 blocks of a panel: `[n_cols / 32][12 · width]` words.
+    pub(crate) fn words_of(&self, panel: Panel) -> &[u32] {
+        let per_token = self.n_cols / BLOCK_LEN * BLOCK_WORDS;
+        &self.words[panel.first * per_token..][..panel.width * per_token]
+    }
+
+    /// The floats of a panel: `[n_cols][width]`.
+    pub(crate) fn floats_of(&self, panel: Panel) -> &[f32] {
+        &self.floats[panel.first * self.n_cols..][..panel.width * self.n_cols]
+    }
+}
+
+/// Most tokens of a panel: as many as the register tile of `isa` takes.
+const fn max_panel(isa: Isa, n_tokens: usize) -> usize {
+    match isa {
+        Isa::Scalar | Isa::Avx2 => 6,
+        // One register of rows × 8 tokens, or two × 6: the latter once the weights are read again anyway.
+        Isa::Avx512 if n_tokens <= 8 => 8,
+        Isa::Avx512 => 6,
+    }
+}
+
+/// Number of panels that `n_tokens` are cut into.
+pub(crate) fn n_panels(isa: Isa, n_tokens: usize) -> usize {
+    n_tokens.div_ceil(max_panel(isa, n_tokens))
+}
+
+/// The panel of that number: widths differ by at most one.
+pub(crate) fn panel(isa: Isa, n_tokens: usize, panel_idx: usize) -> Panel {
+    let n_panels = n_panels(isa, n_tokens);
+    let (narrow, n_wide) = (n_tokens / n_panels, n_tokens % n_panels);
+    let first = panel_idx * narrow + panel_idx.min(n_wide);
+    Panel { first, width: narrow + usize::from(panel_idx < n_wide) }
+}
+
+/// What the rows are, before they are quantised. Methods are `#[inline(always)]`, for [`Kernel`].
+trait Source: Sync {
+    /// What is known of a row before its elements are asked for.
+    type Row<L: Lanes>: Copy;
+    fn row<L: Lanes>(&self, l: L, token: usize) -> Self::Row<L>;
+    /// Elements `col .. col + N`.
+    ///
+    /// # Safety
+    /// They must exist in the row.
+    unsafe fn vector<L: Lanes>(&self, l: L, row: Self::Row<L>, token: usize, col: usize) -> L::V;
+    /// The element at `col`, for rows that are not whole vectors.
+    fn element(&self, token: usize, col: usize) -> f32;
+}
+
+struct FillRow<'a, S> {
+    source: &'a S,
+    words: &'a Disjoint<'a, u32>,
+    floats: &'a Disjoint<'a, f32>,
+    panel: Panel,
+    token: usize,
+    n_cols: usize,
+}
+
+impl<S: Source> Kernel for FillRow<'_, S> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Panel { first, width } = self.panel;
+        let row = first + self.token;
+        let known = self.source.row(l, row);
+        if self.words.len() > 0 {
+            let per_token = self.n_cols / BLOCK_LEN * BLOCK_WORDS;
+            // SAFETY: a panel is filled by one tile, and panels do not overlap.
+            let words = unsafe { self.words.range(first * per_token, width * per_token) };
+            let mut not_finite = l.splat(0.0);
+            for (block_idx, words) in words.chunks_exact_mut(width * BLOCK_WORDS).enumerate() {
+                let col = block_idx * BLOCK_LEN;
+                // SAFETY: n_cols is a multiple of the block length, so the block's columns exist.
+                not_finite = unsafe {
+                    quantise_block(l, words, width, self.token, not_finite, |i| {
+                        self.source.vector(l, known, row, col + i)
+                    })
+                };
+            }
+            if l.sum(not_finite) != 0.0 {
+                // An infinity or a NaN in: NaN out, for the whole row, so that it is noticed.
+                for words in words.chunks_exact_mut(width * BLOCK_WORDS) {
+                    words[8 * width + self.token] = f32::NAN.to_bits();
+                }
+            }
+        }
+        if self.floats.len() > 0 {
+            // SAFETY: as for the words.
+            let floats = unsafe { self.floats.range(first * self.n_cols, width * self.n_cols) };
+            let mut buffer = [0.0; 16];
+            let n_whole = self.n_cols - self.n_cols % L::N;
+            for col in (0..n_whole).step_by(L::N) {
+                // SAFETY: N columns from `col` on exist; the buffer holds the widest vector.
+                unsafe { l.store(buffer.as_mut_ptr(), self.source.vector(l, known, row, col)) };
+                for (i, &x) in buffer[..L::N].iter().enumerate() {
+                    floats[(col + i) * width + self.token] = x;
+                }
+            }
+            for col in n_whole..self.n_cols {
+                floats[col * width + self.token] = self.source.element(row, col);
+            }
+        }
+    }
+}
+
+/// Quantises 32 columns of a token into its places among the words of a panel's block. Returns what
+/// `not_finite` becomes: not zero once a value was infinite or NaN.
+///
+/// # Safety
+/// `vector(i)` must be callable for every multiple i of N below 32.
+#[inline(always)]
+unsafe fn quantise_block<L: Lanes>(
+    l: L,
+    words: &mut [u32],
+    width: usize,
+    token: usize,
+    not_finite: L::V,
+    vector: impl Fn(usize) -> L::V,
+) -> L::V {
+    let n_vectors = BLOCK_LEN / L::N;
+    let mut x = [l.splat(0.0); BLOCK_LEN / 8];
+    let mut largest = l.splat(0.0);
+    let mut not_finite = not_finite;
+    for (i, x) in x[..n_vectors].iter_mut().enumerate() {
+        *x = vector(i * L::N);
+        largest = l.max(l.abs(*x), largest);
+        not_finite = l.fma(*x, l.splat(0.0), not_finite);
+    }
+    let largest = l.largest(largest);
+    let scale = largest / 127.0;
+    let inverse = l.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+    let mut bytes = [0i8; BLOCK_LEN];
+    let mut sums = [l.splat(0.0); 2];
+    for (i, x) in x[..n_vectors].iter().enumerate() {
+        let q = l.round(l.mul(*x, inverse));
+        // SAFETY: `bytes` has 32 places, i · N + N of them at most.
+        unsafe { l.store_i8(bytes.as_mut_ptr().add(i * L::N), q) };
+        let sum = &mut sums[2 * i / n_vectors];
+        *sum = l.add(*sum, q);
+    }
+    // Sums of whole numbers below 2^24 are exact in any order.
+    let (low, high) = (l.sum(sums[0]), l.sum(sums[1]));
+    for (g, four) in bytes.as_chunks().0.iter().enumerate() {
+        words[g * width + token] = u32::from_le_bytes(four.map(|b: i8| b as u8));
+    }
+    for (i, value) in [scale, scale * (low + high), scale * low, scale * high].into_iter().enumerate() {
+        words[(8 + i) * width + token] = value.to_bits();
+    }
+    not_finite
+}
+
+struct Plain<'a> {
+    x: &'a [f32],
+    n_cols: usize,
+}
+
+impl Source for Plain<'_> {
+    type Row<L: Lanes> = ();
+    #[inline(always)]
+    fn row<L: Lanes>(&self, _: L, _: usize) {}
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(&self, l: L, (): (), token: usize, col: usize) -> L::V {
+        // SAFETY: the caller asks for columns of the row.
+        unsafe { l.load(self.x.as_ptr().add(token * self.n_cols + col)) }
+    }
+    #[inline(always)]
+    fn element(&self, token: usize, col: usize) -> f32 {
+        self.x[token * self.n_cols + col]
+    }
+}
+
+struct RmsNorm<'a> {
+    x: &'a [f32],
+    n_cols: usize,
+    weight: &'a [f32],
+    eps: f32,
+}
+
+impl RmsNorm<'_> {
+    #[inline(always)]
+    fn of(&self, token: usize) -> &[f32] {
+        &self.x[token * self.n_cols..][..self.n_cols]
+    }
+}
+
+impl Source for RmsNorm<'_> {
+    type Row<L: Lanes> = L::V;
+    #[inline(always)]
+    fn row<L: Lanes>(&self, l: L, token: usize) -> L::V {
+        l.splat(inverse_rms(l, self.of(token), self.eps))
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(&self, l: L, inverse: L::V, token: usize, col: usize) -> L::V {
+        // SAFETY: the caller asks for columns of the row; the weight has as many.
+        let (x, w) = unsafe {
+            (l.load(self.x.as_ptr().add(token * self.n_cols + col)), l.load(self.weight.as_ptr().add(col)))
+        };
+        l.mul(l.mul(x, inverse), w)
+    }
+    #[inline(always)]
+    fn element(&self, token: usize, col: usize) -> f32 {
+        let inverse = inverse_rms(crate::simd::Portable, self.of(token), self.eps);
+        self.of(token)[col] * inverse * self.weight[col]
+    }
+}
+
+struct LayerNorm<'a> {
+    x: &'a [f32],
+    n_cols: usize,
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+}
+
+impl LayerNorm<'_> {
+    #[inline(always)]
+    fn of(&self, token: usize) -> &[f32] {
+        &self.x[token * self.n_cols..][..self.n_cols]
+    }
+}
+
+impl Source for LayerNorm<'_> {
+    type Row<L: Lanes> = (L::V, L::V);
+    #[inline(always)]
+    fn row<L: Lanes>(&self, l: L, token: usize) -> (L::V, L::V) {
+        let (mean, inverse) = mean_and_inverse_deviation(l, self.of(token), self.eps);
+        (l.splat(mean), l.splat(inverse))
+    }
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(&self, l: L, (mean, inverse): (L::V, L::V), token: usize, col: usize) -> L::V {
+        // SAFETY: the caller asks for columns of the row; weight and bias have as many.
+        let (x, w, b) = unsafe {
+            (
+                l.load(self.x.as_ptr().add(token * self.n_cols + col)),
+                l.load(self.weight.as_ptr().add(col)),
+                l.load(self.bias.as_ptr().add(col)),
+            )
+        };
+        l.fma(l.mul(l.sub(x, mean), inverse), w, b)
+    }
+    #[inline(always)]
+    fn element(&self, token: usize, col: usize) -> f32 {
+        let (mean, inverse) = mean_and_inverse_deviation(crate::simd::Portable, self.of(token), self.eps);
+        (self.of(token)[col] - mean) * inverse * self.weight[col] + self.bias[col]
+    }
+}
+
+struct Gated<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    n_cols: usize,
+    function: Gate,
+}
+
+impl Source for Gated<'_> {
+    type Row<L: Lanes> = ();
+    #[inline(always)]
+    fn row<L: Lanes>(&self, _: L, _: usize) {}
+    #[inline(always)]
+    unsafe fn vector<L: Lanes>(&self, l: L, (): (), token: usize, col: usize) -> L::V {
+        let at = token * self.n_cols + col;
+        // SAFETY: the caller asks for columns of the row; gate and up have the same shape.
+        let (gate, up) = unsafe { (l.load(self.gate.as_ptr().add(at)), l.load(self.up.as_ptr().add(at))) };
+        let gate = match self.function {
+            Gate::Silu => silu_of(l, gate),
+            Gate::GeluTanh => gelu_of(l, gate),
+        };
+        l.mul(gate, up)
+    }
+    #[inline(always)]
+    fn element(&self, token: usize, col: usize) -> f32 {
+        let at = token * self.n_cols + col;
+        let gate = [self.gate[at]; 8];
+        let gate = match self.function {
+            Gate::Silu => silu_of(crate::simd::Portable, gate),
+            Gate::GeluTanh => gelu_of(crate::simd::Portable, gate),
+        };
+        gate[0] * self.up[at]
+    }
+}
+
+#[cfg(test)]
+mod tests;

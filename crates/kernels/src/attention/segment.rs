@@ -1,0 +1,346 @@
+//! One task of attention: some rows over some segments of keys, and the merging of segments.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use super::block::{TILE_ROWS, scores, values};
+use super::{AttentionSpan, Call, Split, Task};
+use crate::disjoint::Disjoint;
+use crate::kv::{HeadShape, KvType, PAGE_LEN};
+use crate::simd::{Kernel, Lanes};
+
+/// Positions of a segment: long enough that merging costs nothing, short enough to share out a context of a
+/// thousand tokens.
+pub(super) const SEGMENT_LEN: usize = 4 * PAGE_LEN;
+/// Room for the maximum and the sum before the values of a partial sum.
+const PARTIAL_HEAD: usize = 16;
+
+/// Floats of one row's partial sums: maximum, sum, and its weighted values.
+pub(super) fn partial_len(shape: HeadShape) -> usize {
+    PARTIAL_HEAD + shape.v_stride()
+}
+
+pub(super) struct AttendTask<'a> {
+    pub(super) call: &'a Call<'a>,
+    pub(super) span: &'a AttentionSpan<'a>,
+    pub(super) task: Task,
+    pub(super) q: &'a [f32],
+    pub(super) out: &'a Disjoint<'a, f32>,
+    pub(super) partials: &'a Disjoint<'a, f32>,
+}
+
+pub(super) struct MergeTask<'a> {
+    pub(super) call: &'a Call<'a>,
+    pub(super) span: &'a AttentionSpan<'a>,
+    pub(super) split: Split,
+    pub(super) out: &'a Disjoint<'a, f32>,
+    pub(super) partials: &'a Disjoint<'a, f32>,
+}
+
+thread_local! {
+    /// A worker's buffers, kept so that no task allocates.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// The buffers of a task, all for its rows: (token, head of the group), heads fastest.
+struct Rows<'a> {
+    /// [n_rows, head_dim_k], already times the scale
+    q: &'a mut [f32],
+    /// [n_rows, 64]: scores of a page, then their exponentials
+    scores: &'a mut [f32],
+    /// [n_rows]: what the sums so far are multiplied with, for the page at hand
+    factors: &'a mut [f32],
+    /// Of the segment at hand: [n_rows], [n_rows], [n_rows, v_stride]
+    segment: Sums<'a>,
+    /// Of the segments before.
+    total: Sums<'a>,
+}
+
+struct Sums<'a> {
+    max: &'a mut [f32],
+    sum: &'a mut [f32],
+    values: &'a mut [f32],
+}
+
+impl Sums<'_> {
+    fn clear(&mut self) {
+        self.max.fill(f32::NEG_INFINITY);
+        self.sum.fill(0.0);
+        self.values.fill(0.0);
+    }
+}
+
+impl Kernel for AttendTask<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let AttendTask { call, span, task, .. } = self;
+        let n_rows = task.n_tokens * call.group;
+        let (k, stride) = (call.shape.k, call.shape.v_stride());
+        let mut scratch = SCRATCH.take();
+        let n_floats = n_rows * (k + PAGE_LEN + 1 + 2 * (2 + stride));
+        if scratch.len() < n_floats {
+            scratch.resize(n_floats, 0.0);
+        }
+        let mut rest = &mut scratch[..n_floats];
+        let mut take = |len: usize| rest.split_off_mut(..len).expect("the lengths add up");
+        let mut rows = Rows {
+            q: take(n_rows * k),
+            scores: take(n_rows * PAGE_LEN),
+            factors: take(n_rows),
+            segment: Sums { max: take(n_rows), sum: take(n_rows), values: take(n_rows * stride) },
+            total: Sums { max: take(n_rows), sum: take(n_rows), values: take(n_rows * stride) },
+        };
+        for token in 0..task.n_tokens {
+            let row = span.first_row + task.first_token + token;
+            let q = &self.q[(row * call.n_heads + task.kv_head * call.group) * k..][..call.group * k];
+            for (to, q) in rows.q[token * call.group * k..][..call.group * k].iter_mut().zip(q) {
+                *to = q * call.scale;
+            }
+        }
+        rows.total.clear();
+        for segment_idx in task.first_segment..task.first_segment + task.n_segments {
+            rows.segment.clear();
+            self.segment(l, segment_idx, &mut rows);
+            match task.partial {
+                Some(partial) => self.keep_partial(partial, &rows),
+                None => {
+                    for row in 0..n_rows {
+                        let values = &rows.segment.values[row * stride..][..stride];
+                        let (max, sum) = (rows.segment.max[row], rows.segment.sum[row]);
+                        let to = &mut rows.total;
+                        let to_values = &mut to.values[row * stride..][..stride];
+                        merge(l, max, sum, values, &mut to.max[row], &mut to.sum[row], to_values);
+                    }
+                }
+            }
+        }
+        if task.partial.is_none() {
+            for row in 0..n_rows {
+                let values = &rows.total.values[row * stride..][..call.shape.v];
+                put_row(call, span, &task, self.out, row, rows.total.sum[row], values);
+            }
+        }
+        SCRATCH.set(scratch);
+    }
+}
+
+impl AttendTask<'_> {
+    /// Positions that the token sees.
+    #[inline(always)]
+    fn seen(&self, token: usize) -> Range<usize> {
+        let end = self.span.first_pos + self.task.first_token + token + 1;
+        end.saturating_sub(self.call.window)..end
+    }
+
+    /// Adds the pages of a segment to `rows.segment`.
+    #[inline(always)]
+    fn segment<L: Lanes>(&self, l: L, segment_idx: usize, rows: &mut Rows<'_>) {
+        let n_tokens = self.task.n_tokens;
+        let first = self.seen(0).start.max(segment_idx * SEGMENT_LEN);
+        let end = self.seen(n_tokens - 1).end.min((segment_idx + 1) * SEGMENT_LEN);
+        if first >= end {
+            return;
+        }
+        for page_idx in first / PAGE_LEN..end.div_ceil(PAGE_LEN) {
+            match self.call.kv.kv_type() {
+                KvType::F16 => self.page::<L, true>(l, page_idx, rows),
+                KvType::F32 => self.page::<L, false>(l, page_idx, rows),
+            }
+        }
+    }
+
+    /// Adds a page to `rows.segment`.
+    #[inline(always)]
+    fn page<L: Lanes, const F16: bool>(&self, l: L, page_idx: usize, rows: &mut Rows<'_>) {
+        let (call, task) = (self.call, &self.task);
+        let (k, stride) = (call.shape.k, call.shape.v_stride());
+        let head = call.kv.head(self.span.pages[page_idx], task.kv_head);
+        let (keys, vals) = head.split_at(k * PAGE_LEN * call.kv.kv_type().bytes());
+        let first_pos = page_idx * PAGE_LEN;
+        // The keys of this page that a token sees.
+        let seen = |token: usize| {
+            let seen = self.seen(token);
+            seen.start.saturating_sub(first_pos).min(PAGE_LEN)
+                ..seen.end.saturating_sub(first_pos).min(PAGE_LEN)
+        };
+        let n_rows = task.n_tokens * call.group;
+        for first in (0..n_rows).step_by(TILE_ROWS) {
+            let n = TILE_ROWS.min(n_rows - first);
+            let used = seen(first / call.group).start..seen((first + n - 1) / call.group).end;
+            if used.is_empty() {
+                continue;
+            }
+            let tile_scores = &mut rows.scores[first * PAGE_LEN..(first + n) * PAGE_LEN];
+            // SAFETY: n rows of q, of scores and below of sums are there; keys and values are a whole page's.
+            unsafe {
+                let q = rows.q[first * k..(first + n) * k].as_ptr();
+                scores::<L, F16>(l, n, k, q, keys.as_ptr(), used.clone(), tile_scores.as_mut_ptr());
+            }
+            for (row, scores) in (first..).zip(tile_scores.as_chunks_mut().0) {
+                let (max, sum) = (&mut rows.segment.max[row], &mut rows.segment.sum[row]);
+                let seen = seen(row / call.group);
+                rows.factors[row] = exponentials(l, call.softcap, scores, seen, used.clone(), max, sum);
+            }
+            let sums = &mut rows.segment.values[first * stride..(first + n) * stride];
+            let factors = rows.factors[first..first + n].as_ptr();
+            // SAFETY: as above.
+            unsafe {
+                values::<L, F16>(
+                    l,
+                    n,
+                    stride,
+                    tile_scores.as_ptr(),
+                    vals.as_ptr(),
+                    used,
+                    factors,
+                    sums.as_mut_ptr(),
+                );
+            }
+        }
+    }
+
+    /// Writes the sums of the segment at hand for the merge.
+    fn keep_partial(&self, partial: usize, rows: &Rows<'_>) {
+        let (len, stride) = (partial_len(self.call.shape), self.call.shape.v_stride());
+        for (row, values) in rows.segment.values.chunks_exact(stride).enumerate() {
+            // SAFETY: a partial belongs to one task.
+            let to = unsafe { self.partials.range((partial + row) * len, len) };
+            (to[0], to[1]) = (rows.segment.max[row], rows.segment.sum[row]);
+            to[PARTIAL_HEAD..].copy_from_slice(values);
+        }
+    }
+}
+
+/// Turns a row's scores into exponentials relative to its new maximum, 0 outside of `seen` (but within the
+/// vectors that `used` touches), and adds them to its sum. Returns the factor for what was summed before.
+#[inline(always)]
+fn exponentials<L: Lanes>(
+    l: L,
+    softcap: Option<f32>,
+    scores: &mut [f32; PAGE_LEN],
+    seen: Range<usize>,
+    used: Range<usize>,
+    max: &mut f32,
+    sum: &mut f32,
+) -> f32 {
+    let nothing = l.splat(f32::NEG_INFINITY);
+    let vectors = used.start / L::N * L::N..used.end;
+    let mut largest = nothing;
+    for key in vectors.clone().step_by(L::N) {
+        let at = scores[key..key + L::N].as_mut_ptr();
+        // SAFETY: N scores from `key` on, which is a multiple of N below 64.
+        unsafe {
+            let mut score = l.load(at);
+            if let Some(cap) = softcap {
+                score = l.mul(l.splat(cap), l.tanh(l.div(score, l.splat(cap))));
+            }
+            if key < seen.start || key + L::N > seen.end {
+                score = l.first(seen.end.saturating_sub(key), score, nothing);
+                score = l.first(seen.start.saturating_sub(key), nothing, score);
+            }
+            l.store(at, score);
+            largest = l.max(score, largest);
+        }
+    }
+    let before = *max;
+    let largest = l.largest(largest);
+    let now = if largest > before { largest } else { before };
+    if now == f32::NEG_INFINITY {
+        // Nothing seen yet, here or before.
+        scores[vectors.start..].fill(0.0);
+        return 1.0;
+    }
+    let mut sums = l.splat(0.0);
+    for key in vectors.step_by(L::N) {
+        let at = scores[key..key + L::N].as_mut_ptr();
+        // SAFETY: as above.
+        unsafe {
+            let e = l.exp(l.sub(l.load(at), l.splat(now)));
+            l.store(at, e);
+            sums = l.add(sums, e);
+        }
+    }
+    let factor = exp_scalar(l, before - now);
+    *sum = *sum * factor + l.sum(sums);
+    *max = now;
+    factor
+}
+
+/// The exponential of one number, as the vectors compute it; 1 for 0, 0 for −infinity.
+#[inline(always)]
+fn exp_scalar<L: Lanes>(l: L, x: f32) -> f32 {
+    if x == 0.0 { 1.0 } else { l.largest(l.exp(l.splat(x))) }
+}
+
+/// Adds a segment's sums to those of the segments before it.
+#[inline(always)]
+fn merge<L: Lanes>(
+    l: L,
+    max: f32,
+    sum: f32,
+    values: &[f32],
+    to_max: &mut f32,
+    to_sum: &mut f32,
+    to_values: &mut [f32],
+) {
+    if max == f32::NEG_INFINITY {
+        return;
+    }
+    let now = if max > *to_max { max } else { *to_max };
+    let (factor, to_factor) = (exp_scalar(l, max - now), exp_scalar(l, *to_max - now));
+    *to_sum = *to_sum * to_factor + sum * factor;
+    *to_max = now;
+    for (to, x) in to_values.iter_mut().zip(values) {
+        *to = *to * to_factor + x * factor;
+    }
+}
+
+/// Writes a finished row: values / sum.
+#[inline(always)]
+fn put_row(
+    call: &Call<'_>,
+    span: &AttentionSpan<'_>,
+    task: &Task,
+    out: &Disjoint<'_, f32>,
+    row: usize,
+    sum: f32,
+    values: &[f32],
+) {
+    let (token, head) = (row / call.group, row % call.group);
+    let row = span.first_row + task.first_token + token;
+    let at = (row * call.n_heads + task.kv_head * call.group + head) * call.shape.v;
+    // SAFETY: spans do not overlap (checked by `attention`), and a row's head belongs to one task.
+    let out = unsafe { out.range(at, call.shape.v) };
+    let inverse = 1.0 / sum;
+    for (out, x) in out.iter_mut().zip(values) {
+        *out = x * inverse;
+    }
+}
+
+impl Kernel for MergeTask<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let MergeTask { call, span, split: Split { task, first_partial }, out, partials } = self;
+        let n_rows = task.n_tokens * call.group;
+        let (len, stride) = (partial_len(call.shape), call.shape.v_stride());
+        let mut total = SCRATCH.take();
+        if total.len() < stride {
+            total.resize(stride, 0.0);
+        }
+        let values = &mut total[..stride];
+        for row in 0..n_rows {
+            let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0);
+            values.fill(0.0);
+            for segment in 0..task.n_segments {
+                // SAFETY: all tasks are done, and this split alone reads these partials.
+                let from = unsafe { partials.range((first_partial + segment * n_rows + row) * len, len) };
+                merge(l, from[0], from[1], &from[PARTIAL_HEAD..], &mut max, &mut sum, values);
+            }
+            put_row(call, span, &task, out, row, sum, &values[..call.shape.v]);
+        }
+        SCRATCH.set(total);
+    }
+}

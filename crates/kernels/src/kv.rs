@@ -1,0 +1,233 @@
+//! Keys and values of one layer, in pages of 64 tokens.
+//!
+//! In a page each key-value head has its keys transposed, `[head_dim_k][64]`, so that scores of many keys are
+//! computed side by side, then its values as rows, `[64][head_dim_v]` (rows rounded up to 16 elements). Pages
+//! are named by number; memory comes from the system when a page is first written.
+#![allow(unsafe_code)]
+
+use crate::Pool;
+use crate::aligned::AlignedBytes;
+use crate::disjoint::Disjoint;
+use crate::simd::{Kernel, Lanes, run_on};
+
+/// Tokens in a page.
+pub const PAGE_LEN: usize = 64;
+/// Rows of values are rounded up to a multiple of this: the widest vector.
+const ROW_ALIGN: usize = 16;
+/// The largest finite f16; larger keys and values are cut to it rather than to infinity.
+const F16_MAX: f32 = 65504.0;
+/// Below this many numbers the caller writes alone.
+const SERIAL_LEN: usize = 16 * 1024;
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    /// Half precision.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl KvType {
+    /// Bytes of a number.
+    pub const fn bytes(self) -> usize {
+        match self {
+            KvType::F16 => 2,
+            KvType::F32 => 4,
+        }
+    }
+}
+
+/// The pages of one layer.
+pub struct KvLayer {
+    n_pages: usize,
+    n_kv_heads: usize,
+    head_dim_k: usize,
+    head_dim_v: usize,
+    ty: KvType,
+    data: AlignedBytes,
+}
+
+impl KvLayer {
+    /// Room for `n_pages` pages; nothing of it is touched yet.
+    pub fn new(
+        n_pages: usize,
+        n_kv_heads: usize,
+        head_dim_k: usize,
+        head_dim_v: usize,
+        ty: KvType,
+    ) -> KvLayer {
+        let bytes = n_pages * KvLayer::bytes_per_page(n_kv_heads, head_dim_k, head_dim_v, ty);
+        KvLayer { n_pages, n_kv_heads, head_dim_k, head_dim_v, ty, data: AlignedBytes::zeroed(bytes) }
+    }
+
+    /// Bytes of one page of a layer of that shape.
+    pub fn bytes_per_page(n_kv_heads: usize, head_dim_k: usize, head_dim_v: usize, ty: KvType) -> usize {
+        n_kv_heads * PAGE_LEN * (head_dim_k + head_dim_v.next_multiple_of(ROW_ALIGN)) * ty.bytes()
+    }
+
+    /// Bytes of all pages, touched or not.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Number of pages.
+    pub fn n_pages(&self) -> usize {
+        self.n_pages
+    }
+
+    /// Number of key-value heads.
+    pub fn n_kv_heads(&self) -> usize {
+        self.n_kv_heads
+    }
+
+    /// Stores the keys and values of consecutive tokens, the first at `first_pos`. `pages[i]` holds positions
+    /// 64 i .. 64 i + 64 of the sequence.
+    ///
+    /// k: `[n, n_kv_heads, head_dim_k]`, v: `[n, n_kv_heads, head_dim_v]`
+    ///
+    /// # Panics
+    /// When lengths do not fit, a page does not exist or occurs twice, or `pages` ends too early.
+    pub fn write(&mut self, pool: &Pool, pages: &[u32], first_pos: usize, k: &[f32], v: &[f32]) {
+        let (k_dim, v_dim) = (self.n_kv_heads * self.head_dim_k, self.n_kv_heads * self.head_dim_v);
+        if k_dim == 0 {
+            return;
+        }
+        let n_tokens = k.len() / k_dim;
+        assert_eq!(k.len(), n_tokens * k_dim, "k must be [n, n_kv_heads, head_dim_k]");
+        assert_eq!(v.len(), n_tokens * v_dim, "v must be [n, n_kv_heads, head_dim_v]");
+        if n_tokens == 0 {
+            return;
+        }
+        let (first_page, last_page) = (first_pos / PAGE_LEN, (first_pos + n_tokens - 1) / PAGE_LEN);
+        assert!(last_page < pages.len(), "position {} lies beyond the pages", first_pos + n_tokens - 1);
+        let touched = &pages[first_page..=last_page];
+        for (i, &page) in touched.iter().enumerate() {
+            assert!((page as usize) < self.n_pages, "page {page} of {}", self.n_pages);
+            assert!(!touched[..i].contains(&page), "page {page} is written twice at once");
+        }
+        let shape = HeadShape { k: self.head_dim_k, v: self.head_dim_v };
+        let (n_heads, ty, isa) = (self.n_kv_heads, self.ty, pool.isa());
+        let head_bytes = shape.elements() * ty.bytes();
+        let data = Disjoint::new(&mut self.data);
+        let write_head = |tile: usize| {
+            let (page_idx, head) = (first_page + tile / n_heads, tile % n_heads);
+            let from = first_pos.max(page_idx * PAGE_LEN);
+            let to = (first_pos + n_tokens).min((page_idx + 1) * PAGE_LEN);
+            let at = (pages[page_idx] as usize * n_heads + head) * head_bytes;
+            // SAFETY: pages are distinct (checked) and a tile writes one head of one page.
+            let bytes = unsafe { data.range(at, head_bytes) };
+            for pos in from..to {
+                let row = pos - first_pos;
+                let k = &k[row * k_dim + head * shape.k..][..shape.k];
+                let v = &v[row * v_dim + head * shape.v..][..shape.v];
+                run_on(isa, WriteToken { ty, shape, bytes: &mut *bytes, slot: pos % PAGE_LEN, k, v });
+            }
+        };
+        let n_tiles = touched.len() * n_heads;
+        if k.len() + v.len() <= SERIAL_LEN {
+            (0..n_tiles).for_each(write_head);
+        } else {
+            pool.run(n_tiles, &|tile, _| write_head(tile));
+        }
+    }
+
+    /// Copies the first `n_tokens` tokens of page `from` to page `to`.
+    ///
+    /// # Panics
+    /// When a page does not exist or `n_tokens` is more than a page.
+    pub fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {
+        assert!(n_tokens <= PAGE_LEN, "a page holds {PAGE_LEN} tokens");
+        let page_bytes = self.data.len().checked_div(self.n_pages).unwrap_or(0);
+        let (from, to) = (from as usize, to as usize);
+        assert!(from < self.n_pages && to < self.n_pages, "pages {from} and {to} of {}", self.n_pages);
+        // Keys are transposed, so the first tokens are no range: the page goes as a whole.
+        self.data.copy_within(from * page_bytes..(from + 1) * page_bytes, to * page_bytes);
+    }
+
+    pub(crate) fn kv_type(&self) -> KvType {
+        self.ty
+    }
+
+    pub(crate) fn shape(&self) -> HeadShape {
+        HeadShape { k: self.head_dim_k, v: self.head_dim_v }
+    }
+
+    /// Keys (`[head_dim_k][64]`) and values (`[64][v_stride]`) of a head of a page, as stored.
+    pub(crate) fn head(&self, page: u32, head: usize) -> &[u8] {
+        let head_bytes = self.shape().elements() * self.ty.bytes();
+        &self.data[(page as usize * self.n_kv_heads + head) * head_bytes..][..head_bytes]
+    }
+}
+
+/// Length of a head's keys and values.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadShape {
+    pub(crate) k: usize,
+    pub(crate) v: usize,
+}
+
+impl HeadShape {
+    /// Distance of two rows of values.
+    pub(crate) fn v_stride(self) -> usize {
+        self.v.next_multiple_of(ROW_ALIGN)
+    }
+
+    /// Numbers that a head has in a page.
+    fn elements(self) -> usize {
+        PAGE_LEN * (self.k + self.v_stride())
+    }
+}
+
+struct WriteToken<'a> {
+    ty: KvType,
+    shape: HeadShape,
+    bytes: &'a mut [u8],
+    slot: usize,
+    k: &'a [f32],
+    v: &'a [f32],
+}
+
+impl Kernel for WriteToken<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let WriteToken { ty, shape, bytes, slot, k, v } = self;
+        let (keys, values) = bytes.split_at_mut(shape.k * PAGE_LEN * ty.bytes());
+        let values = &mut values[slot * shape.v_stride() * ty.bytes()..][..shape.v * ty.bytes()];
+        match ty {
+            KvType::F32 => {
+                for (i, x) in k.iter().enumerate() {
+                    keys[4 * (i * PAGE_LEN + slot)..][..4].copy_from_slice(&x.to_ne_bytes());
+                }
+                for (to, x) in values.as_chunks_mut().0.iter_mut().zip(v) {
+                    *to = x.to_ne_bytes();
+                }
+            }
+            KvType::F16 => {
+                each_f16(l, k, |i, half| {
+                    keys[2 * (i * PAGE_LEN + slot)..][..2].copy_from_slice(&half.to_ne_bytes());
+                });
+                let values = values.as_chunks_mut().0;
+                each_f16(l, v, |i, half| values[i] = half.to_ne_bytes());
+            }
+        }
+    }
+}
+
+/// Calls `f(index, bits)` for every number of x as f16.
+#[inline(always)]
+fn each_f16<L: Lanes>(l: L, x: &[f32], mut f: impl FnMut(usize, u16)) {
+    for (chunk_idx, x) in x.chunks(L::N).enumerate() {
+        let (mut wide, mut halves) = ([0.0; 16], [0u16; 16]);
+        wide[..x.len()].copy_from_slice(x);
+        // SAFETY: both buffers hold the widest vector.
+        unsafe {
+            let limited = l.max(l.splat(-F16_MAX), l.load(wide.as_ptr()));
+            l.store_f16(halves.as_mut_ptr(), l.min(l.splat(F16_MAX), limited));
+        }
+        for (i, &half) in halves[..x.len()].iter().enumerate() {
+            f(chunk_idx * L::N + i, half);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Projections: y = x · Wᵀ for quantised and float weights, several matrices in one parallel region.
+//!
+//! A tile is some groups of rows times some panels of tokens. Inside it a kernel computes one group times one
+//! panel with all sums in registers, from the first block of columns to the last: the order in which a row's
+//! products are added is the same in every shape, so its result does not depend on its neighbours.
+//!
+//! For each block of 32 columns the integer products are summed exactly, then
+//! acc = fma(sum as f32, weight scale · activation scale, acc), and for types with an offset or a minimum
+//! acc = fma(minimum, activation scale · activation sum, acc).
+#![allow(unsafe_code)]
+
+/// Expands `$widths!(TYPE)` for the quantised type that `$ty` is.
+macro_rules! for_quantised {
+    ($ty:expr, $widths:ident) => {
+        match $ty {
+            WeightType::Q4_0 => $widths!(Q4_0),
+            WeightType::Q4_1 => $widths!(Q4_1),
+            WeightType::Q5_0 => $widths!(Q5_0),
+            WeightType::Q5_1 => $widths!(Q5_1),
+            WeightType::Q8_0 => $widths!(Q8_0),
+            WeightType::Q4K => $widths!(Q4K),
+            WeightType::Q5K => $widths!(Q5K),
+            WeightType::Q6K => $widths!(Q6K),
+            WeightType::F32 | WeightType::F16 | WeightType::BF16 => {
+                unreachable!("float types have kernels of their own")
+            }
+        }
+    };
+}
+use for_quantised;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod float;
+mod scalar;
+
+use crate::activations::{MAX_PANEL, Panel, n_panels, panel};
+use crate::blocks::BLOCK_LEN;
+use crate::disjoint::Disjoint;
+use crate::{Activations, Isa, Operand, PackedMatrix, Pool, WeightType};
+
+/// Matrices that one call takes at most: queries, keys and values, a gate and its partner, with room to spare.
+pub const MAX_MATRICES: usize = 8;
+
+/// Bytes of weights that a tile of few tokens reads: some two microseconds from memory.
+const STREAM_TILE_BYTES: usize = 24 * 1024;
+/// Multiplications of a tile of many tokens: some forty microseconds.
+const BLOCKED_TILE_MACS: usize = 4 << 20;
+/// Panels of a tile of many tokens.
+const BLOCKED_TILE_PANELS: usize = 16;
+/// Up to this many panels, each group of rows meets all of them while it is in the first cache; beyond,
+/// each panel meets all groups of the tile.
+const FEW_PANELS: usize = 3;
+
+/// outs[i] = x · mats[i]ᵀ: `[x.n_tokens(), mats[i].n_rows()]`.
+///
+/// # Panics
+/// When shapes do not fit, `x` was not filled with this pool's instruction set or without the form
+/// ([`PackedMatrix::needs`]) that a matrix wants, or there are more than [`MAX_MATRICES`].
+pub fn project(pool: &Pool, x: &Activations, mats: &[&PackedMatrix], outs: &mut [&mut [f32]]) {
+    assert_eq!(mats.len(), outs.len(), "one output for each matrix");
+    assert!(mats.len() <= MAX_MATRICES, "at most {MAX_MATRICES} matrices at once, found {}", mats.len());
+    let mut parts: [Option<Part<'_>>; MAX_MATRICES] = [const { None }; MAX_MATRICES];
+    for ((part, mat), out) in parts.iter_mut().zip(mats).zip(outs.iter_mut()) {
+        *part = Some(Part::new(pool, x, mat, out, None));
+    }
+    run_parts(pool, x, &mut parts);
+}
+
+/// out += scale · (x · matᵀ); out: `[x.n_tokens(), mat.n_rows()]`.
+///
+/// # Panics
+/// As [`project`].
+pub fn project_add(pool: &Pool, x: &Activations, mat: &PackedMatrix, scale: f32, out: &mut [f32]) {
+    run_parts(pool, x, &mut [Some(Part::new(pool, x, mat, out, Some(scale)))]);
+}
+
+/// One matrix of a run.
+struct Part<'a> {
+    mat: &'a PackedMatrix,
+    kernels: Kernels,
+    out: Disjoint<'a, f32>,
+    add: Option<f32>,
+    groups_per_tile: usize,
+    panels_per_tile: usize,
+    /// Tiles of all parts before this one, and up to its end.
+    first_tile: usize,
+    end_tile: usize,
+}
+
+impl<'a> Part<'a> {
+    fn new(
+        pool: &Pool,
+        x: &Activations,
+        mat: &'a PackedMatrix,
+        out: &'a mut [f32],
+        add: Option<f32>,
+    ) -> Part<'a> {
+        assert_eq!(x.n_cols(), mat.n_cols(), "activations must be as wide as the matrix");
+        assert_eq!(out.len(), x.n_tokens() * mat.n_rows(), "out must be [n_tokens, n_rows]");
+        assert_eq!(mat.isa(), pool.isa(), "the matrix was packed for another instruction set");
+        assert_eq!(x.isa(), Some(pool.isa()), "the activations were set with another instruction set");
+        let filled = match mat.needs() {
+            Operand::Int8 => x.has_int8(),
+            Operand::F32 => x.has_f32(),
+        };
+        assert!(filled, "{} weights need activations as {:?}", mat.weight_type().name(), mat.needs());
+        let (groups_per_tile, panels_per_tile) = tile_shape(pool, x.n_tokens(), mat);
+        Part {
+            mat,
+            kernels: Kernels::of(pool.isa(), mat.weight_type()),
+            out: Disjoint::new(out),
+            add,
+            groups_per_tile,
+            panels_per_tile,
+            first_tile: 0,
+            end_tile: 0,
+        }
+    }
+
+    fn n_tiles(&self, n_panels: usize) -> usize {
+        self.mat.n_groups().div_ceil(self.groups_per_tile) * n_panels.div_ceil(self.panels_per_tile)
+    }
+}
+
+/// Groups and panels of a tile: small enough to share out evenly, large enough to be worth the counter, and
+/// within the second cache.
+fn tile_shape(pool: &Pool, n_tokens: usize, mat: &PackedMatrix) -> (usize, usize) {
+    let n_panels = n_panels(pool.isa(), n_tokens).max(1);
+    let n_groups = mat.n_groups();
+    let panels = n_panels.min(BLOCKED_TILE_PANELS);
+    let macs_per_group =
+        mat.layout().rows * mat.n_cols().max(1) * n_tokens.div_ceil(n_panels).max(1) * panels;
+    let by_bytes = STREAM_TILE_BYTES / mat.group_bytes().max(1);
+    let by_macs = BLOCKED_TILE_MACS / macs_per_group;
+    let even = n_groups.div_ceil(pool.n_threads() * 4);
+    let groups = if n_panels <= FEW_PANELS { by_bytes } else { by_macs.max(2) };
+    (groups.min(even).max(1), panels)
+}
+
+fn run_parts(pool: &Pool, x: &Activations, parts: &mut [Option<Part<'_>>]) {
+    if x.n_tokens() == 0 {
+        return;
+    }
+    let n_panels = n_panels(pool.isa(), x.n_tokens());
+    let mut n_tiles = 0;
+    for part in parts.iter_mut().flatten() {
+        part.first_tile = n_tiles;
+        n_tiles += part.n_tiles(n_panels);
+        part.end_tile = n_tiles;
+    }
+    let parts = &*parts;
+    pool.run(n_tiles, &|tile, _| {
+        let part =
+            parts.iter().flatten().find(|part| tile < part.end_tile).expect("every tile belongs to a part");
+        run_tile(x, n_panels, part, tile - part.first_tile);
+    });
+}
+
+fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
+    let isa = part.mat.isa();
+    let n_token_tiles = n_panels.div_ceil(part.panels_per_tile);
+    let first_group = tile / n_token_tiles * part.groups_per_tile;
+    let groups = first_group..(first_group + part.groups_per_tile).min(part.mat.n_groups());
+    let first_panel = tile % n_token_tiles * part.panels_per_tile;
+    let panels = first_panel..(first_panel + part.panels_per_tile).min(n_panels);
+    let width = part.kernels.n_groups;
+    if panels.len() <= FEW_PANELS {
+        for group_idx in groups.clone().step_by(width) {
+            for panel_idx in panels.clone() {
+                let panel = panel(isa, x.n_tokens(), panel_idx);
+                multiply(x, part, group_idx, width.min(groups.end - group_idx), panel);
+            }
+        }
+    } else {
+        for panel_idx in panels {
+            let panel = panel(isa, x.n_tokens(), panel_idx);
+            for group_idx in groups.clone().step_by(width) {
+                multiply(x, part, group_idx, width.min(groups.end - group_idx), panel);
+            }
+        }
+    }
+}
+
+/// Some groups of rows times one panel.
+fn multiply(x: &Activations, part: &Part<'_>, group_idx: usize, n_groups: usize, panel: Panel) {
+    let mat = part.mat;
+    let layout = mat.layout();
+    let first_row = group_idx * layout.rows;
+    let activations: *const u32 = match mat.needs() {
+        Operand::Int8 => x.words_of(panel).as_ptr(),
+        Operand::F32 => x.floats_of(panel).as_ptr().cast(),
+    };
+    let n_steps = match mat.needs() {
+        Operand::Int8 => mat.n_cols() / BLOCK_LEN / layout.n_blocks,
+        Operand::F32 => mat.n_cols(),
+    };
+    // Checked by `Part::new`: the last token's rows end inside `out`.
+    assert!((panel.first + panel.width) * mat.n_rows() <= part.out.len());
+    let output = Output {
+        out: &part.out,
+        first: panel.first * mat.n_rows() + first_row,
+        stride: mat.n_rows(),
+        n_rows: (mat.n_rows() - first_row).min(n_groups * layout.rows),
+        add: part.add,
+    };
+    let kernel = part.kernels.get(panel.width, n_groups);
+    // SAFETY: weights are whole groups of this layout, with `n_steps` headers (columns); the panel holds as
+    // many blocks (columns) of its width; the kernel was chosen for that width and number of groups, and for
+    // an instruction set that is there; the output rows belong to this tile alone.
+    unsafe { kernel(mat.group(group_idx).as_ptr(), mat.group_bytes(), n_steps, activations, &output) }
+}
+
+/// Where a kernel's sums go: token t's rows to `first + t · stride ..`, `n_rows` of them.
+pub(crate) struct Output<'a> {
+    out: &'a Disjoint<'a, f32>,
+    first: usize,
+    stride: usize,
+    n_rows: usize,
+    add: Option<f32>,
+}
+
+impl Output<'_> {
+    /// Where row `row` (counted within the tile) of token `token` goes, and how many rows follow in the matrix.
+    #[inline(always)]
+    fn place(&self, token: usize, row: usize) -> (usize, usize) {
+        (self.first + token * self.stride + row, self.n_rows.saturating_sub(row))
+    }
+
+    /// Stores sums that are not a whole vector, or any for the scalar kernels.
+    ///
+    /// # Safety
+    /// The rows must belong to the calling tile.
+    unsafe fn put(&self, token: usize, row: usize, sums: &[f32]) {
+        let (at, n_rows) = self.place(token, row);
+        let n_rows = n_rows.min(sums.len());
+        // SAFETY: as the caller promises.
+        let out = unsafe { self.out.range(at, n_rows) };
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = match self.add {
+                Some(scale) => crate::project::scalar::multiply_add(scale, sum, *out),
+                None => sum,
+            };
+        }
+    }
+}
+
+/// Weights (first group), bytes of a group, headers or columns, activations of the panel, output.
+///
+/// # Safety
+/// As stated in [`multiply`].
+type TileKernel = unsafe fn(*const u8, usize, usize, *const u32, &Output<'_>);
+
+/// The kernels for one type: for every panel width, for one group and for as many as `n_groups`.
+#[derive(Clone, Copy)]
+struct Kernels {
+    n_groups: usize,
+    one: [TileKernel; MAX_PANEL],
+    several: [TileKernel; MAX_PANEL],
+}
+
+impl Kernels {
+    fn of(isa: Isa, ty: WeightType) -> Kernels {
+        match (isa, ty) {
+            (_, WeightType::F32 | WeightType::F16 | WeightType::BF16) => float::kernels(isa, ty),
+            (Isa::Scalar, _) => scalar::kernels(ty),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, _) => avx2::kernels(ty),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, _) => avx512::kernels(ty),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => scalar::kernels(ty),
+        }
+    }
+
+    fn get(&self, width: usize, n_groups: usize) -> TileKernel {
+        if n_groups == 1 {
+            return self.one[width - 1];
+        }
+        assert_eq!(n_groups, self.n_groups, "kernels take one group or a full set");
+        self.several[width - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Float weights times float activations: rows in the lanes, column after column.
+#![allow(unsafe_code)]
+
+use super::{Kernels, Output, TileKernel};
+use crate::activations::MAX_PANEL;
+use crate::simd::{Kernel, Lanes, run_on};
+use crate::{Isa, WeightType};
+
+pub(super) fn kernels(isa: Isa, ty: WeightType) -> Kernels {
+    macro_rules! widths {
+        ($isa:ident, $ty:ident, $g:literal) => {
+            [
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 1, $g> as TileKernel,
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 2, $g>,
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 3, $g>,
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 4, $g>,
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 5, $g>,
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 6, $g>,
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 7, $g>,
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, MAX_PANEL, $g>,
+            ]
+        };
+    }
+    macro_rules! kernels {
+        ($isa:ident) => {
+            match ty {
+                WeightType::F32 => {
+                    Kernels { n_groups: 2, one: widths!($isa, F32, 1), several: widths!($isa, F32, 2) }
+                }
+                WeightType::F16 => {
+                    Kernels { n_groups: 2, one: widths!($isa, F16, 1), several: widths!($isa, F16, 2) }
+                }
+                _ => Kernels { n_groups: 2, one: widths!($isa, BF16, 1), several: widths!($isa, BF16, 2) },
+            }
+        };
+    }
+    match isa {
+        Isa::Scalar => kernels!(Scalar),
+        Isa::Avx2 => kernels!(Avx2),
+        Isa::Avx512 => kernels!(Avx512),
+    }
+}
+
+/// G groups of rows times T tokens.
+///
+/// # Safety
+/// As [`TileKernel`]; the processor must have the instruction set.
+unsafe fn tile<const ISA: u8, const TY: u8, const T: usize, const G: usize>(
+    weights: *const u8,
+    group_bytes: usize,
+    n_cols: usize,
+    activations: *const u32,
+    output: &Output<'_>,
+) {
+    let isa = Isa::ALL[ISA as usize];
+    run_on(isa, Tile::<TY, T, G> { weights, group_bytes, n_cols, activations: activations.cast(), output });
+}
+
+struct Tile<'a, const TY: u8, const T: usize, const G: usize> {
+    weights: *const u8,
+    group_bytes: usize,
+    n_cols: usize,
+    activations: *const f32,
+    output: &'a Output<'a>,
+}
+
+impl<const TY: u8, const T: usize, const G: usize> Kernel for Tile<'_, TY, T, G> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let mut acc = [[l.splat(0.0); T]; G];
+        for col in 0..self.n_cols {
+            let w: [L::V; G] = std::array::from_fn(|g| {
+                let column = col * L::N;
+                // SAFETY: G whole groups follow each other, each with n_cols columns of N rows.
+                unsafe {
+                    let group = self.weights.add(g * self.group_bytes);
+                    match const { WeightType::ALL[TY as usize] } {
+                        WeightType::F32 => l.load(group.cast::<f32>().add(column)),
+                        WeightType::F16 => l.load_f16(group.cast::<u16>().add(column)),
+                        _ => l.load_bf16(group.cast::<u16>().add(column)),
+                    }
+                }
+            });
+            for t in 0..T {
+                // SAFETY: the panel has T floats for each column.
+                let x = l.splat(unsafe { *self.activations.add(col * T + t) });
+                for g in 0..G {
+                    acc[g][t] = l.fma(w[g], x, acc[g][t]);
+                }
+            }
+        }
+        for (g, acc) in acc.iter().enumerate() {
+            for (t, &acc) in acc.iter().enumerate() {
+                let mut buffer = [0.0; 16];
+                // SAFETY: the buffer holds the widest vector; the tile owns its rows of the output.
+                unsafe {
+                    l.store(buffer.as_mut_ptr(), acc);
+                    self.output.put(t, g * L::N, &buffer[..L::N]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Vectors of f32 as a value: the same kernel source runs on plain arrays, AVX2 and AVX-512.
+//!
+//! A kernel is a struct that implements [`Kernel`]; [`run_on`] hands it the [`Lanes`] of an instruction set
+//! inside a function that is compiled for that set. `Lanes` values are the proof that the set is there: they
+//! are made nowhere but here, after [`crate::Isa::checked`].
+//!
+//! Reductions and exponentials have one definition (`sum`, `exp`), so that every kernel rounds alike.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use crate::Isa;
+
+pub(crate) use portable::Portable;
+
+/// Vectors of `N` floats.
+pub(crate) trait Lanes: Copy {
+    /// Lanes of a vector.
+    const N: usize;
+    /// A vector.
+    type V: Copy;
+
+    fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    /// `N` floats must be readable at `from`.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// # Safety
+    /// `N` floats must be writable at `to`.
+    unsafe fn store(self, to: *mut f32, x: Self::V);
+    /// # Safety
+    /// `N` half floats must be readable at `from`.
+    unsafe fn load_f16(self, from: *const u16) -> Self::V;
+    /// # Safety
+    /// `N` half floats must be readable at `from`.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::V;
+    /// Rounds to nearest even; what is too large becomes infinite.
+    /// # Safety
+    /// `N` half floats must be writable at `to`.
+    unsafe fn store_f16(self, to: *mut u16, x: Self::V);
+    /// Rounds to nearest even into i8; |x| must be at most 127.
+    /// # Safety
+    /// `N` bytes must be writable at `to`.
+    unsafe fn store_i8(self, to: *mut i8, x: Self::V);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// a · b + c
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` where either is not a number.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` where either is not a number.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn abs(self, a: Self::V) -> Self::V;
+    fn round(self, a: Self::V) -> Self::V;
+    /// 2^a for whole a in −126..=127.
+    fn exp2_whole(self, a: Self::V) -> Self::V;
+    /// `yes` in the lanes below `n`, `no` in the others.
+    fn first(self, n: usize, yes: Self::V, no: Self::V) -> Self::V;
+    /// `yes` where a ≥ b, else (also where not a number) `no`.
+    fn select_ge(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// The sum of all lanes, halves added to halves.
+    fn sum(self, a: Self::V) -> f32;
+    /// The largest lane.
+    fn largest(self, a: Self::V) -> f32;
+
+    /// e^x within two units in the last place; 0 below −87.3 (no denormals), capped at e^88.3.
+    #[inline(always)]
+    fn exp(self, x: Self::V) -> Self::V {
+        // Cephes' expf: x = n ln 2 + r, a polynomial in r, exponent bits for 2^n.
+        let low = self.splat(-87.3);
+        // `max` and `min` return their second argument for a NaN, so a NaN stays one.
+        let clamped = self.min(self.splat(88.3), self.max(low, x));
+        let n = self.round(self.mul(clamped, self.splat(std::f32::consts::LOG2_E)));
+        let r = self.fma(n, self.splat(-0.693_359_4), clamped);
+        let r = self.fma(n, self.splat(2.121_944_4e-4), r);
+        let mut p = self.splat(1.987_569_1e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            p = self.fma(p, r, self.splat(c));
+        }
+        let p = self.fma(self.mul(p, r), r, r);
+        let e = self.mul(self.add(p, self.splat(1.0)), self.exp2_whole(n));
+        // Below the range: exactly 0, also for −infinity.
+        self.select_ge(low, x, self.splat(0.0), e)
+    }
+
+    /// tanh x = 1 − 2 / (e^2x + 1)
+    #[inline(always)]
+    fn tanh(self, x: Self::V) -> Self::V {
+        let one = self.splat(1.0);
+        let two = self.splat(2.0);
+        // Near 0 the difference cancels; x·(1 − x²/3 + 2x⁴/15) is exact enough there.
+        let x2 = self.mul(x, x);
+        let small = self.fma(self.splat(2.0 / 15.0), x2, self.splat(-1.0 / 3.0));
+        let small = self.fma(self.mul(small, x2), x, x);
+        let large = self.sub(one, self.div(two, self.add(self.exp(self.mul(two, x)), one)));
+        self.select_ge(self.splat(0.06), self.abs(x), small, large)
+    }
+}
+
+/// A computation written once over [`Lanes`].
+pub(crate) trait Kernel {
+    /// What it gives back.
+    type Out;
+    /// Must be `#[inline(always)]`, to be compiled inside the function of the instruction set.
+    fn run<L: Lanes>(self, lanes: L) -> Self::Out;
+}
+
+/// Runs a kernel with the vectors of `isa`, which comes from a [`crate::Pool`] and is therefore available.
+#[inline]
+pub(crate) fn run_on<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
+    debug_assert!(isa.is_available());
+    match isa {
+        Isa::Scalar => kernel.run(Portable),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a pool was made with this set only after `Isa::checked` found it on this processor.
+        Isa::Avx2 => unsafe { avx2::enter(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx512 => unsafe { avx512::enter(kernel) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => kernel.run(Portable),
+    }
+}
+
+#[cfg(test)]
+mod tests;

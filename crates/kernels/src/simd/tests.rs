@@ -1,0 +1,113 @@
+//! Every instruction set's vectors against plain arithmetic.
+#![allow(clippy::unwrap_used, unsafe_code)]
+
+use super::*;
+
+fn available() -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|isa| isa.is_available())
+}
+
+struct Map<'a, F>(&'a [f32], F);
+
+/// A function of one vector, named so that it can be generic over the lanes.
+trait OfOne {
+    fn of<L: Lanes>(&self, l: L, x: L::V) -> L::V;
+}
+
+impl<F: OfOne> Kernel for Map<'_, F> {
+    type Out = Vec<f32>;
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Vec<f32> {
+        let mut out = vec![0.0; self.0.len().next_multiple_of(L::N)];
+        let mut padded = self.0.to_vec();
+        padded.resize(out.len(), 0.0);
+        for (x, y) in padded.chunks_exact(L::N).zip(out.chunks_exact_mut(L::N)) {
+            // SAFETY: both chunks have N floats.
+            unsafe { l.store(y.as_mut_ptr(), self.1.of(l, l.load(x.as_ptr()))) };
+        }
+        out.truncate(self.0.len());
+        out
+    }
+}
+
+struct Exp;
+impl OfOne for Exp {
+    #[inline(always)]
+    fn of<L: Lanes>(&self, l: L, x: L::V) -> L::V {
+        l.exp(x)
+    }
+}
+struct Tanh;
+impl OfOne for Tanh {
+    #[inline(always)]
+    fn of<L: Lanes>(&self, l: L, x: L::V) -> L::V {
+        l.tanh(x)
+    }
+}
+
+fn inputs() -> Vec<f32> {
+    let mut xs: Vec<f32> = (-9000..9000).map(|i| i as f32 * 0.0101).collect();
+    xs.extend([0.0, -0.0, 1e-30, -1e-30, 1e-4, 0.0599, 0.0601, -0.06, 88.3, -87.2]);
+    xs
+}
+
+#[test]
+fn exponentials_are_exact_to_three_units_in_the_last_place() {
+    let xs: Vec<f32> = inputs().into_iter().filter(|x| (-87.0..88.0).contains(x)).collect();
+    for isa in available() {
+        for (x, y) in xs.iter().zip(run_on(isa, Map(&xs, Exp))) {
+            let exact = f64::from(*x).exp();
+            let error = (f64::from(y) - exact).abs() / exact;
+            assert!(error < 3.0 * f64::from(f32::EPSILON), "{isa:?}: exp({x}) = {y}, expected {exact}");
+        }
+    }
+}
+
+#[test]
+fn exponentials_of_extremes_are_zero_large_or_not_a_number() {
+    for isa in available() {
+        let y = run_on(isa, Map(&[f32::NEG_INFINITY, -1e30, -100.0, 1e30, f32::INFINITY, f32::NAN], Exp));
+        assert_eq!(y[..3], [0.0; 3], "{isa:?}");
+        assert!(y[3] > 1e38 && y[4] > 1e38 && y[3].is_finite(), "{isa:?}: {y:?}");
+        assert!(y[5].is_nan(), "{isa:?}");
+    }
+}
+
+#[test]
+fn hyperbolic_tangents_are_close_everywhere() {
+    let xs = inputs();
+    for isa in available() {
+        for (x, y) in xs.iter().zip(run_on(isa, Map(&xs, Tanh))) {
+            let exact = f64::from(*x).tanh();
+            // The subtraction from one loses four bits where tanh is 0.06.
+            let error = (f64::from(y) - exact).abs();
+            assert!(error <= 2e-6 * exact.abs(), "{isa:?}: tanh({x}) = {y}, expected {exact}");
+        }
+    }
+}
+
+struct Reduce<'a>(&'a [f32; 16]);
+impl Kernel for Reduce<'_> {
+    type Out = (f32, f32, [f32; 16], usize);
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Self::Out {
+        // SAFETY: 16 floats hold a vector of every set.
+        let x = unsafe { l.load(self.0.as_ptr()) };
+        let mut first = [0.0; 16];
+        // SAFETY: as above.
+        unsafe { l.store(first.as_mut_ptr(), l.first(3, x, l.splat(-1.0))) };
+        (l.sum(x), l.largest(x), first, L::N)
+    }
+}
+
+#[test]
+fn reductions_and_lane_masks_cover_all_lanes() {
+    let xs: [f32; 16] = std::array::from_fn(|i| ((i * 7) % 16) as f32);
+    for isa in available() {
+        let (sum, largest, first, n) = run_on(isa, Reduce(&xs));
+        assert_eq!(sum, xs[..n].iter().sum::<f32>(), "{isa:?}");
+        assert_eq!(largest, xs[..n].iter().copied().fold(0.0, f32::max), "{isa:?}");
+        assert_eq!(first[..3], xs[..3], "{isa:?}");
+        assert_eq!(first[3..n], vec![-1.0; n - 3], "{isa:?}");
+    }
+}
