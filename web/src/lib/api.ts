@@ -88,7 +88,9 @@ export function createApi(fetcher: typeof fetch = (...args) => fetch(...args)) {
     signIn: (key: string) => send('POST', '/api/session', { key }),
     signOut: () => send('DELETE', '/api/session'),
 
-    models: async () => (await json<{ items: Model[] }>('GET', '/api/models')).items,
+    /** The language decides what is recommended. */
+    models: async (language: string) =>
+      (await json<{ items: Model[] }>('GET', `/api/models?language=${language}`)).items,
     pull: (name: string) => send('POST', `${model(name)}/pull`),
     cancelPull: (name: string) => send('DELETE', `${model(name)}/pull`),
     load: (name: string) => send('POST', `${model(name)}/load`),
@@ -121,6 +123,9 @@ export function createApi(fetcher: typeof fetch = (...args) => fetch(...args)) {
       ),
     regenerate: (id: string, values: { model: string | null; overflow: Overflow }) =>
       json<{ answer: Message }>('POST', `${message(id)}/regenerate`, values),
+    goOn: (id: string) => json<{ answer: Message }>('POST', `${message(id)}/continue`, {}),
+    deleteMessage: (id: string) => send('DELETE', message(id)),
+    restoreMessage: (id: string) => json<Conversation>('POST', `${message(id)}/restore`),
     stop: (id: string) => send('POST', `${message(id)}/stop`),
 
     count: (values: CountRequest) =>

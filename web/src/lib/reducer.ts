@@ -90,7 +90,8 @@ export function reduce(answer: Answer, event: TurnEvent, now: number): Answer {
       return {
         ...answer,
         message: {
-          ...seen,
+          ...(event.message ?? seen),
+          last_seq: seen.last_seq,
           status: 'failed',
           error: { code: event.error.code, message: event.error.message },
         },

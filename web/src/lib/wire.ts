@@ -52,7 +52,7 @@ export interface Model {
   gated?: boolean;
   unverified?: boolean;
   reasoning?: { supported: boolean; can_disable: boolean } | null;
-  warnings?: (string | { code: string; message: string })[];
+  warnings?: { code: string; message: string }[];
   default?: boolean;
 }
 
@@ -101,6 +101,7 @@ export interface Receipt {
   prompt_tokens: number;
   cached_tokens: number;
   completion_tokens: number;
+  reasoning_tokens?: number;
   kept?: { n_messages: number } | null;
   dropped?: { n_messages: number; n_tokens: number } | null;
   finish_reason: string;
@@ -150,7 +151,7 @@ export type TurnEvent = { seq: number } & (
   | { type: 'notice'; code: 'dropped_turns'; n_tokens: number; n_messages: number }
   | { type: 'title'; title: string }
   | { type: 'done'; message: Message }
-  | { type: 'error'; error: ErrorBody }
+  | { type: 'error'; error: ErrorBody; message?: Message }
 );
 
 export type Overflow = 'refuse' | 'drop_oldest';

@@ -10,5 +10,6 @@ export function errorText(error: unknown, t: Catalogue): string {
 
 /** The server's English message is shown only where the page has no words of its own for the code. */
 export function codeText(code: string, message: string, t: Catalogue): string {
-  return t.errors.byCode[code] ?? t.errors.unknown(message);
+  const known: Record<string, string | undefined> = t.errors.byCode;
+  return known[code] ?? t.errors.unknown(message);
 }

@@ -40,7 +40,7 @@ export class App {
   /** Whether the drawer is open on a narrow screen; on a wide one the preference counts. */
   drawer = $state(false);
   panel = $state<Panel | null>(null);
-  #chat = $state.raw<Chat>();
+  #chat: Chat;
   #announcement = $state('');
   readonly #chats = new Map<string, Chat>();
   readonly #hooks: ChatHooks;
@@ -48,7 +48,7 @@ export class App {
   constructor(api: Api) {
     this.api = api;
     this.server = new Server(api);
-    this.models = new Models(api, this.report);
+    this.models = new Models(api, () => this.locale, this.report);
     this.history = new History(api, this.report);
     this.#hooks = {
       onError: this.report,
@@ -63,6 +63,7 @@ export class App {
       defaultModel: () => this.defaultModel,
     };
     this.offers = new Offers(this);
+    this.#chat = $state.raw(this.#newChat());
     this.server.onBack(() => void this.#fetchAll());
     addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible') void this.history.refresh();
@@ -76,7 +77,7 @@ export class App {
     return this.preferences.locale;
   }
   get chat(): Chat {
-    return (this.#chat ??= this.#newChat());
+    return this.#chat;
   }
   /** What a screen reader is told about the answer: its beginning and its end, not each word. */
   get announcement() {
@@ -110,7 +111,7 @@ export class App {
     await Promise.all([
       this.models.refresh(),
       this.history.refresh(),
-      ...(this.#chat && !this.#chat.streaming ? [this.#chat.load()] : []),
+      ...(this.#chat.streaming || this.#chat.status === 'loading' ? [] : [this.#chat.load()]),
     ]);
   }
 
@@ -118,11 +119,11 @@ export class App {
   show(route: Route) {
     this.drawer = false;
     if (route.kind === 'new') {
-      if (this.#chat && this.#chat.id === null) return;
+      if (this.#chat.id === null) return;
       this.#chat = this.#newChat();
       return;
     }
-    if (this.#chat?.id === route.id) return;
+    if (this.#chat.id === route.id) return;
     let chat = this.#chats.get(route.id);
     if (!chat) {
       chat = new Chat(this.api, this.#hooks, route.id);
@@ -153,7 +154,7 @@ export class App {
     if (!(await this.history.delete(item.id))) return;
     chat?.close();
     this.#chats.delete(item.id);
-    if (this.#chat?.id === item.id) this.newChat();
+    if (this.#chat.id === item.id) this.newChat();
     this.toasts.show(this.t.sidebar.deleted(item.title ?? this.t.app.untitled), {
       action: {
         label: this.t.app.undo,
@@ -163,6 +164,14 @@ export class App {
           });
         },
       },
+    });
+  }
+
+  async deleteMessage(chat: Chat, id: string) {
+    const undo = await chat.delete(id);
+    if (!undo) return;
+    this.toasts.show(this.t.message.deleted, {
+      action: { label: this.t.app.undo, run: () => void undo() },
     });
   }
 

@@ -212,6 +212,36 @@ export class Chat {
     }
   }
 
+  /** An answer that was stopped, or reached its length limit, goes on where it ended. */
+  async goOn(answerId: string) {
+    this.#sending = true;
+    try {
+      this.#begin((await this.#api.goOn(answerId)).answer);
+    } catch (error) {
+      this.#hooks.onError(error);
+    } finally {
+      this.#sending = false;
+    }
+  }
+
+  /** Takes a message and all that follows it away; gives back how to undo that. */
+  async delete(messageId: string): Promise<(() => Promise<void>) | null> {
+    try {
+      await this.#api.deleteMessage(messageId);
+      await this.load();
+    } catch (error) {
+      this.#hooks.onError(error);
+      return null;
+    }
+    return async () => {
+      try {
+        this.#take(await this.#api.restoreMessage(messageId));
+      } catch (error) {
+        this.#hooks.onError(error);
+      }
+    };
+  }
+
   async stop() {
     const id = this.running?.message.id;
     if (id === undefined) return;

@@ -13,7 +13,7 @@ import type { Chat } from './chat.svelte';
 export async function attachFiles(app: App, chat: Chat, files: Iterable<File>) {
   for (const file of files) {
     const result = await readAttachment(file);
-    if (result.ok) await add(app, chat, result.part);
+    if (result.ok) add(app, chat, result.part);
     else app.toasts.show(refusalText(app, result.name, result.reason), { kind: 'error' });
   }
 }
@@ -24,18 +24,25 @@ export function attachPaste(app: App, chat: Chat, text: string): boolean {
   const taken = new Set(app.drafts.of(chat.key).files.map((file) => file.name));
   let index = 1;
   while (taken.has(app.t.composer.pastedName(index))) index += 1;
-  void add(app, chat, pastedFile(text, app.t.composer.pastedName(index)));
+  add(app, chat, pastedFile(text, app.t.composer.pastedName(index)));
   return true;
 }
 
-async function add(app: App, chat: Chat, part: FilePart) {
+function add(app: App, chat: Chat, part: FilePart) {
   const draft = app.drafts.of(chat.key);
   draft.files = [...draft.files, part];
-  try {
-    const { tokens } = await app.api.count({ model: chat.model, text: part.text });
-    draft.files = draft.files.map((file) => (file === part ? { ...part, tokens } : file));
-  } catch {
-    // An unloaded model may not be able to count; the size is shown instead.
+}
+
+/** Asks how many tokens the files of a draft have; only a model in memory can tell. */
+export async function countFiles(app: App, chat: Chat) {
+  const draft = app.drafts.of(chat.key);
+  for (const part of draft.files.filter((file) => file.tokens === undefined)) {
+    try {
+      const { tokens } = await app.api.count({ model: chat.model, text: part.text });
+      draft.files = draft.files.map((file) => (file === part ? { ...part, tokens } : file));
+    } catch {
+      return;
+    }
   }
 }
 

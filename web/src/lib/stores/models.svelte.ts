@@ -8,6 +8,7 @@ const POLL_MS = 500;
 
 export class Models {
   readonly #api: Api;
+  readonly #language: () => string;
   readonly #onError: (error: unknown) => void;
   #items = $state.raw<Model[]>([]);
   #known = $state(false);
@@ -16,8 +17,9 @@ export class Models {
   readonly here = $derived(this.#items.filter(isHere));
   readonly elsewhere = $derived(this.#items.filter((model) => !isHere(model)));
 
-  constructor(api: Api, onError: (error: unknown) => void) {
+  constructor(api: Api, language: () => string, onError: (error: unknown) => void) {
     this.#api = api;
+    this.#language = language;
     this.#onError = onError;
   }
 
@@ -36,7 +38,7 @@ export class Models {
   async refresh() {
     clearTimeout(this.#timer);
     try {
-      this.#items = await this.#api.models();
+      this.#items = await this.#api.models(this.#language());
       this.#known = true;
     } catch (error) {
       this.#onError(error);
