@@ -1,1 +1,235 @@
-//! to come
+//! Products against double precision, and the promise that a row's result depends on nothing else.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::dequantize;
+use crate::test_data::{available_pools, random_blocks, random_floats};
+
+/// Sums in f32 over a few thousand products.
+const TOLERANCE: f64 = 2e-5;
+
+struct Case {
+    n_rows: usize,
+    n_cols: usize,
+    n_tokens: usize,
+}
+
+fn cases(ty: WeightType) -> Vec<Case> {
+    let b = ty.block_len();
+    let mut cases = Vec::new();
+    for n_rows in [1, 7, 8, 9, 16, 17, 33, 100] {
+        cases.push(Case { n_rows, n_cols: 2 * b, n_tokens: 3 });
+    }
+    for n_tokens in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 20, 130] {
+        cases.push(Case { n_rows: 40, n_cols: 3 * b.max(32), n_tokens });
+    }
+    if b == 1 {
+        cases.extend([1, 2, 31, 33].map(|n_cols| Case { n_rows: 17, n_cols, n_tokens: 7 }));
+    }
+    cases
+}
+
+/// What the kernels are asked to compute: the exact product of the dequantised weights with the activations as
+/// quantised (or as they are, for float weights), and the sum of magnitudes that rounding is measured by.
+fn exact(ty: WeightType, weights: &[f32], x: &[f32], n_cols: usize) -> (f64, f64) {
+    let mut quantised = x.to_vec();
+    if ty.block_len() > 1 {
+        for block in quantised.chunks_exact_mut(BLOCK_LEN) {
+            let largest = block.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            block.iter_mut().for_each(|x| *x = (*x * inverse).round_ties_even() * (largest / 127.0));
+        }
+    }
+    let products = weights[..n_cols].iter().zip(&quantised).map(|(&w, &x)| f64::from(w) * f64::from(x));
+    // Offsets of weights are added and taken back: they count as if every weight were as large as the largest.
+    let largest = weights.iter().fold(0.0f32, |max, w| max.max(w.abs()));
+    let size: f64 = quantised.iter().map(|&x| f64::from(x.abs()) * f64::from(largest)).sum();
+    (products.sum(), size)
+}
+
+#[test]
+fn products_equal_double_precision_for_every_type_and_shape() {
+    for pool in available_pools() {
+        for ty in WeightType::ALL {
+            for Case { n_rows, n_cols, n_tokens } in cases(ty) {
+                let data = random_blocks(ty, 1 + n_cols as u64, n_rows * n_cols);
+                let mut weights = vec![0.0; n_rows * n_cols];
+                dequantize(ty, &data, &mut weights);
+                let x = random_floats(n_tokens as u64, n_tokens * n_cols);
+                let mat = PackedMatrix::pack(&pool, ty, n_rows, n_cols, &data).unwrap();
+                let mut activations = Activations::new();
+                activations.set(&pool, &x, n_tokens, n_cols);
+                let mut out = vec![f32::NAN; n_tokens * n_rows];
+                project(&pool, &activations, &[&mat], &mut [&mut out]);
+                for (i, &found) in out.iter().enumerate() {
+                    let (token, row) = (i / n_rows, i % n_rows);
+                    let (expected, size) =
+                        exact(ty, &weights[row * n_cols..][..n_cols], &x[token * n_cols..][..n_cols], n_cols);
+                    let error = (f64::from(found) - expected).abs();
+                    assert!(
+                        error <= TOLERANCE * size,
+                        "{:?} {ty:?} [{n_rows}, {n_cols}] token {token} of {n_tokens}, row {row}: found {found}, expected {expected}",
+                        pool.isa()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Blocks whose every quant is the largest or the smallest of its type.
+fn extreme_blocks(ty: WeightType, n: usize) -> Vec<u8> {
+    let mut data = random_blocks(ty, 3, n);
+    for (i, block) in data.chunks_exact_mut(ty.block_bytes()).enumerate() {
+        let all = if i % 2 == 0 { 0xff } else { 0x00 };
+        let (quants, value) = match ty {
+            WeightType::Q4_0 => (2..18, all),
+            WeightType::Q4_1 => (4..20, all),
+            WeightType::Q5_0 => (2..22, all),
+            WeightType::Q5_1 => (4..24, all),
+            WeightType::Q8_0 => (2..34, if i % 2 == 0 { 0x80 } else { 0x7f }),
+            WeightType::Q4K => (4..144, all),
+            WeightType::Q5K => (4..176, all),
+            WeightType::Q6K => (0..192, all),
+            WeightType::F32 | WeightType::F16 | WeightType::BF16 => continue,
+        };
+        block[quants].fill(value);
+        if ty == WeightType::Q6K {
+            block[192..208].fill(if i % 3 == 0 { 0x80 } else { 0x7f });
+        }
+    }
+    data
+}
+
+#[test]
+fn the_largest_weights_and_activations_do_not_overflow() {
+    for pool in available_pools() {
+        for ty in WeightType::ALL.into_iter().filter(|ty| ty.block_len() > 1) {
+            let (n_rows, n_cols) = (16, 4 * ty.block_len());
+            let data = extreme_blocks(ty, n_rows * n_cols);
+            let mut weights = vec![0.0; n_rows * n_cols];
+            dequantize(ty, &data, &mut weights);
+            let mat = PackedMatrix::pack(&pool, ty, n_rows, n_cols, &data).unwrap();
+            for signs in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]] {
+                let n_tokens = 6;
+                let x: Vec<f32> = (0..n_tokens * n_cols).map(|i| signs[i % 2]).collect();
+                let mut activations = Activations::new();
+                activations.set(&pool, &x, n_tokens, n_cols);
+                let mut out = vec![0.0; n_tokens * n_rows];
+                project(&pool, &activations, &[&mat], &mut [&mut out]);
+                for (i, &found) in out.iter().enumerate() {
+                    let (expected, size) =
+                        exact(ty, &weights[i % n_rows * n_cols..][..n_cols], &x[..n_cols], n_cols);
+                    let error = (f64::from(found) - expected).abs();
+                    assert!(
+                        error <= TOLERANCE * size,
+                        "{:?} {ty:?} {signs:?} {found} {expected}",
+                        pool.isa()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_has_the_same_bits_alone_in_any_batch_and_with_any_threads() {
+    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    for isa in isas {
+        let pools = [1, 2, 3].map(|n_threads| Pool::new(n_threads, isa).unwrap());
+        for ty in WeightType::ALL {
+            let (n_rows, n_cols) = (100, 512);
+            let data = random_blocks(ty, 8, n_rows * n_cols);
+            let mat = PackedMatrix::pack(&pools[0], ty, n_rows, n_cols, &data).unwrap();
+            let x = random_floats(9, 600 * n_cols);
+            let run = |pool: &Pool, n_tokens: usize| {
+                let mut activations = Activations::new();
+                activations.set(pool, &x[..n_tokens * n_cols], n_tokens, n_cols);
+                let mut out = vec![0.0; n_tokens * n_rows];
+                project(pool, &activations, &[&mat], &mut [&mut out]);
+                out
+            };
+            let all = run(&pools[0], 600);
+            for pool in &pools {
+                for n_tokens in [1, 2, 3, 5, 7, 8, 9, 13, 20, 97, 512] {
+                    let found = run(pool, n_tokens);
+                    assert!(
+                        found[..] == all[..n_tokens * n_rows],
+                        "{isa:?} {ty:?}, {n_tokens} tokens, {} threads",
+                        pool.n_threads()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn several_matrices_at_once_give_what_each_gives_alone() {
+    for pool in available_pools() {
+        let shapes =
+            [(WeightType::Q5_0, 96), (WeightType::Q8_0, 17), (WeightType::F16, 40), (WeightType::Q4K, 1)];
+        let n_cols = 256;
+        let mats = shapes.map(|(ty, n_rows)| {
+            PackedMatrix::pack(&pool, ty, n_rows, n_cols, &random_blocks(ty, 4, n_rows * n_cols)).unwrap()
+        });
+        for n_tokens in [1, 4, 50] {
+            let mut activations = Activations::new();
+            activations.set(&pool, &random_floats(5, n_tokens * n_cols), n_tokens, n_cols);
+            let mut together: Vec<Vec<f32>> =
+                mats.iter().map(|mat| vec![0.0; n_tokens * mat.n_rows()]).collect();
+            let mut outs: Vec<&mut [f32]> = together.iter_mut().map(|out| &mut out[..]).collect();
+            project(&pool, &activations, &mats.each_ref(), &mut outs);
+            for (mat, together) in mats.iter().zip(&together) {
+                let mut alone = vec![0.0; n_tokens * mat.n_rows()];
+                project(&pool, &activations, &[mat], &mut [&mut alone]);
+                assert_eq!(&alone, together);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_projection_can_be_added_to_what_is_there() {
+    for pool in available_pools() {
+        for ty in [WeightType::Q4_1, WeightType::F32] {
+            let (n_rows, n_cols, n_tokens) = (21, 64, 9);
+            let mat = PackedMatrix::pack(&pool, ty, n_rows, n_cols, &random_blocks(ty, 4, n_rows * n_cols))
+                .unwrap();
+            let mut activations = Activations::new();
+            activations.set(&pool, &random_floats(5, n_tokens * n_cols), n_tokens, n_cols);
+            let mut product = vec![0.0; n_tokens * n_rows];
+            project(&pool, &activations, &[&mat], &mut [&mut product]);
+            let before = random_floats(6, n_tokens * n_rows);
+            let mut found = before.clone();
+            project_add(&pool, &activations, &mat, 0.22, &mut found);
+            for ((found, before), product) in found.iter().zip(&before).zip(&product) {
+                assert_eq!(*found, 0.22 * product + before, "{:?}", pool.isa());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_not_finite_gives_not_a_number_and_harms_no_other() {
+    for pool in available_pools() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let (n_rows, n_cols, n_tokens) = (16, 64, 5);
+            let data = random_blocks(WeightType::Q4_0, 4, n_rows * n_cols);
+            let mat = PackedMatrix::pack(&pool, WeightType::Q4_0, n_rows, n_cols, &data).unwrap();
+            let mut x = random_floats(5, n_tokens * n_cols);
+            x[2 * n_cols + 40] = bad;
+            let mut activations = Activations::new();
+            activations.set(&pool, &x, n_tokens, n_cols);
+            let mut out = vec![0.0; n_tokens * n_rows];
+            project(&pool, &activations, &[&mat], &mut [&mut out]);
+            for (token, out) in out.chunks_exact(n_rows).enumerate() {
+                assert!(
+                    out.iter().all(|x| x.is_nan() == (token == 2)),
+                    "{:?} token {token}: {out:?}",
+                    pool.isa()
+                );
+            }
+        }
+    }
+}
