@@ -70,6 +70,8 @@ pub struct Rendered {
     pub(crate) text: String,
     pub(crate) data: Vec<Range<usize>>,
     pub(crate) contents: Vec<(usize, Range<usize>)>,
+    /// Where data spells a token of the template's own: inside `data`, ascending.
+    pub(crate) spelled: Vec<usize>,
 }
 
 impl Rendered {
@@ -108,4 +110,6 @@ pub struct SpecialTexts {
     pub pad: String,
     /// All texts that are structure in this vocabulary.
     pub control: Vec<String>,
+    /// The texts of added words: structure where the template itself writes them (`<tool_call>`).
+    pub added: Vec<String>,
 }

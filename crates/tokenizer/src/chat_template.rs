@@ -16,7 +16,7 @@ mod clock;
 mod provenance;
 mod python;
 
-use provenance::{Detail, Marks};
+use provenance::{Detail, Marks, Structure};
 
 /// Longest template source: the longest real ones have some 20 kB.
 const MAX_SOURCE_LEN: usize = 1 << 20;
@@ -85,6 +85,7 @@ pub struct ChatTemplate {
     source: String,
     is_fallback: bool,
     specials: SpecialTexts,
+    structure: Structure,
     reasoning: Reasoning,
 }
 
@@ -104,8 +105,10 @@ impl ChatTemplate {
         environment.add_template_owned(NAME, python::without_generation_tags(source)).map_err(|error| {
             TemplateError::Syntax { line: error.line().unwrap_or(0), message: told(&error) }
         })?;
+        let structure = Structure::new(&specials, source);
         let mut template = ChatTemplate {
             environment,
+            structure,
             source: source.to_owned(),
             is_fallback: false,
             specials,
@@ -147,9 +150,9 @@ impl ChatTemplate {
     pub fn render(&self, input: &RenderInput<'_>) -> Result<Rendered, TemplateError> {
         let text = self.render_marked(input, &mut Marks::none())?;
         // The ends of every content are marked; where the template looks at just these characters and so says
-        // something else, only the words that spell special tokens are.
-        for detail in [Detail::EndsAndSpecials, Detail::Specials] {
-            let mut marks = Marks::new(detail, &self.specials.control, &text);
+        // something else, only the words that spell special tokens are, and then only the most special of those.
+        for detail in [Detail::EndsAndAll, Detail::AllSpecials, Detail::ControlOnly] {
+            let mut marks = Marks::new(detail, &self.structure, &text);
             let Ok(marked) = self.render_marked(input, &mut marks) else { continue };
             let rendered = marks.restore(&marked);
             if rendered.text == text {
@@ -157,12 +160,12 @@ impl ChatTemplate {
             }
         }
         // Even that changed the template's mind: it gets the text in which no word of the data is a special token.
-        let mut marks = Marks::new(Detail::Specials, &self.specials.control, &text);
+        let mut marks = Marks::new(Detail::ControlOnly, &self.structure, &text);
         let marked = self.render_marked(input, &mut marks)?;
         Ok(marks.restore(&marked))
     }
 
-    fn render_marked(&self, input: &RenderInput<'_>, marks: &mut Marks) -> Result<String, TemplateError> {
+    fn render_marked(&self, input: &RenderInput<'_>, marks: &mut Marks<'_>) -> Result<String, TemplateError> {
         let mut pairs: Vec<(String, Value)> = vec![
             ("bos_token".to_owned(), Value::from(self.specials.bos.as_str())),
             ("eos_token".to_owned(), Value::from(self.specials.eos.as_str())),
@@ -223,10 +226,16 @@ fn json_len(json: &Json) -> usize {
 }
 
 /// The message as the dictionary that `transformers` would be given.
-fn message_value(message: &ChatMessage, idx: usize, marks: &mut Marks) -> Value {
+fn message_value(message: &ChatMessage, idx: usize, marks: &mut Marks<'_>) -> Value {
     let text = |text: &str| Value::from(text);
-    let mut pairs: Vec<(&str, Value)> = vec![("role", text(&message.role))];
-    let content = message.content.as_deref().map(|content| text(&marks.content(content, idx)));
+    let mut pairs: Vec<(&str, Value)> = Vec::new();
+    if let Some(reasoning) = &message.reasoning {
+        // `transformers` gives it under both names, in this order.
+        pairs.push(("thinking", text(&marks.words(reasoning))));
+    }
+    pairs.push(("role", text(&message.role)));
+    let is_answer = message.role == "assistant";
+    let content = message.content.as_deref().map(|content| text(&marks.content(content, idx, is_answer)));
     pairs.push(("content", content.unwrap_or_else(|| Value::from(()))));
     if let Some(reasoning) = &message.reasoning {
         pairs.push(("reasoning_content", text(&marks.words(reasoning))));
@@ -255,7 +264,7 @@ fn message_value(message: &ChatMessage, idx: usize, marks: &mut Marks) -> Value 
     Value::from_pairs(pairs)
 }
 
-fn json_value(json: &Json, marks: &mut Marks) -> Value {
+fn json_value(json: &Json, marks: &mut Marks<'_>) -> Value {
     match json {
         Json::Null => Value::from(()),
         Json::Bool(value) => Value::from(*value),

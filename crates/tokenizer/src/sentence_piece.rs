@@ -76,6 +76,11 @@ impl SentencePiece {
         }
     }
 
+    /// The texts of added words.
+    pub(crate) fn user_defined(&self) -> impl Iterator<Item = &[u8]> {
+        self.user_defined.texts().map(|(text, _)| text)
+    }
+
     /// The token with these bytes, among merged and added ones.
     pub(crate) fn token(&self, pieces: &Pieces, bytes: &[u8]) -> Option<TokenId> {
         self.user_defined.get(bytes).or_else(|| self.words.get(pieces, bytes))

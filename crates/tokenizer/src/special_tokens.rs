@@ -3,6 +3,8 @@
 //! The texts are kept sorted; at each position the range of texts that still agree is narrowed byte by byte, so a
 //! search costs no more than the longest text for each position, whatever the vocabulary holds.
 
+use std::ops::Range;
+
 use crate::TokenId;
 
 /// One token that is looked for.
@@ -21,6 +23,9 @@ pub(crate) struct Found {
     pub(crate) end: usize,
     pub(crate) id: TokenId,
 }
+
+/// Whether a token may stand in this range; the second argument tells whether it is a control token.
+pub(crate) type Admits<'a> = &'a dyn Fn(Range<usize>, bool) -> bool;
 
 /// All tokens that are looked for before anything else is.
 #[derive(Debug, Default)]
@@ -46,22 +51,17 @@ impl SpecialTokens {
         SpecialTokens { entries, begins }
     }
 
-    /// The first token at or after `from`. A control token counts only where `trusted(start, end)` holds.
-    pub(crate) fn find(
-        &self,
-        text: &[u8],
-        from: usize,
-        trusted: &dyn Fn(usize, usize) -> bool,
-    ) -> Option<Found> {
+    /// The first token at or after `from` that `admits` admits.
+    pub(crate) fn find(&self, text: &[u8], from: usize, admits: Admits<'_>) -> Option<Found> {
         if self.entries.is_empty() {
             return None;
         }
         (from..text.len())
             .filter(|&start| self.begins[usize::from(text[start])])
-            .find_map(|start| self.longest_at(text, start, trusted))
+            .find_map(|start| self.longest_at(text, start, admits))
     }
 
-    fn longest_at(&self, text: &[u8], start: usize, trusted: &dyn Fn(usize, usize) -> bool) -> Option<Found> {
+    fn longest_at(&self, text: &[u8], start: usize, admits: Admits<'_>) -> Option<Found> {
         let mut longest = None;
         let mut agree = &self.entries[..];
         for (depth, &byte) in text[start..].iter().enumerate() {
@@ -73,7 +73,7 @@ impl SpecialTokens {
                 && entry.text.len() == depth + 1
             {
                 let end = start + depth + 1;
-                if !entry.control || trusted(start, end) {
+                if admits(start..end, entry.control) {
                     longest = Some(Found { start, end, id: entry.id });
                 }
                 agree = &agree[1..];
@@ -91,9 +91,9 @@ impl SpecialTokens {
         Some(self.entries[at].id)
     }
 
-    /// The texts of control tokens, in order.
-    pub(crate) fn control_texts(&self) -> impl Iterator<Item = &[u8]> {
-        self.entries.iter().filter(|entry| entry.control).map(|entry| entry.text.as_ref())
+    /// All texts, in order, and whether each is that of a control token.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        self.entries.iter().map(|entry| (entry.text.as_ref(), entry.control))
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     fn all(tokens: &SpecialTokens, text: &str, trusted: bool) -> Vec<(usize, usize, TokenId)> {
         let mut found = Vec::new();
         let mut from = 0;
-        while let Some(hit) = tokens.find(text.as_bytes(), from, &|_, _| trusted) {
+        while let Some(hit) = tokens.find(text.as_bytes(), from, &|_, control| trusted || !control) {
             found.push((hit.start, hit.end, hit.id));
             from = hit.end;
         }
@@ -134,7 +134,7 @@ mod tests {
     fn control_tokens_need_trust_and_user_defined_ones_do_not() {
         assert_eq!(all(&tokens(), "<|a|>  <|a|>b", false), [(5, 7, 3)]);
         let tokens = tokens();
-        let shorter = tokens.find(b"<|a|>b", 0, &|_, end| end <= 5);
+        let shorter = tokens.find(b"<|a|>b", 0, &|range, _| range.end <= 5);
         assert_eq!(shorter, Some(Found { start: 0, end: 5, id: 1 }));
     }
 
@@ -143,6 +143,6 @@ mod tests {
         let tokens = tokens();
         assert_eq!(tokens.get(b"<|a|>b"), Some(2));
         assert_eq!(tokens.get(b"<|a|"), None);
-        assert_eq!(tokens.control_texts().count(), 2);
+        assert_eq!(tokens.texts().filter(|(_, control)| *control).count(), 2);
     }
 }

@@ -8,11 +8,12 @@ use std::ops::Range;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use crate::bpe::{Bpe, BpeCall};
+use crate::char_class::char_at;
 use crate::chat::{Rendered, SpecialTexts};
 use crate::piece_table::Pieces;
 use crate::pre_tokenizer::PreTokenizer;
 use crate::sentence_piece::{SentencePiece, SentencePieceCall};
-use crate::special_tokens::SpecialTokens;
+use crate::special_tokens::{Admits, SpecialTokens};
 use crate::vocabulary::{TokenId, TokenKind, Vocabulary};
 
 mod build;
@@ -73,7 +74,7 @@ impl Tokenizer {
     #[must_use]
     pub fn encode(&self, text: &[u8], specials: Specials) -> Vec<TokenId> {
         let mut ids = Vec::with_capacity(text.len() / 4);
-        self.encode_into(text, &|_, _| specials == Specials::Parse, &mut ids);
+        self.encode_into(text, &|_, control| !control || specials == Specials::Parse, &[], &mut ids);
         ids
     }
 
@@ -92,9 +93,15 @@ impl Tokenizer {
     /// beginning once, whether the template or the model's rule asks for it.
     #[must_use]
     pub fn encode_rendered(&self, rendered: &Rendered) -> Vec<TokenId> {
-        let data = rendered.data();
         let mut ids = Vec::with_capacity(rendered.text().len() / 4);
-        self.encode_into(rendered.text().as_bytes(), &|start, end| !overlaps(data, start, end), &mut ids);
+        let admits = |range: Range<usize>, control: bool| {
+            if control {
+                !overlaps(&rendered.data, &range)
+            } else {
+                rendered.spelled.binary_search(&range.start).is_err()
+            }
+        };
+        self.encode_into(rendered.text().as_bytes(), &admits, &rendered.spelled, &mut ids);
         self.set_bos(&mut ids);
         ids
     }
@@ -108,8 +115,9 @@ impl Tokenizer {
         }
     }
 
-    /// Appends the ids of `text`; the spelling of a control token counts where `trusted(start, end)` holds.
-    fn encode_into(&self, text: &[u8], trusted: &dyn Fn(usize, usize) -> bool, ids: &mut Vec<TokenId>) {
+    /// Appends the ids of `text`. A token's spelling counts where `admits` admits it; `spelled` is where the data
+    /// spells one.
+    fn encode_into(&self, text: &[u8], admits: Admits<'_>, spelled: &[usize], ids: &mut Vec<TokenId>) {
         let mut call = match &self.model {
             Model::Bpe { bpe, pre, nfc, spaces_marked } => Call::Bpe {
                 call: BpeCall::new(bpe, &self.pieces, text.len()),
@@ -124,10 +132,10 @@ impl Tokenizer {
         let mut at = 0;
         let mut first = true;
         while at < text.len() {
-            let found = self.specials.find(text, at, trusted);
+            let found = self.specials.find(text, at, admits);
             let end = found.map_or(text.len(), |found| found.start);
             if end > at {
-                call.fragment(&text[at..end], first, ids);
+                call.fragment(&text[at..end], first, &spelled_within(spelled, at, end), ids);
             }
             let Some(found) = found else { break };
             ids.push(found.id);
@@ -235,7 +243,21 @@ impl Tokenizer {
             eos: of(self.eos),
             unk: of(self.unk),
             pad: of(self.pad),
-            control: self.specials.control_texts().map(text).collect(),
+            control: self
+                .specials
+                .texts()
+                .filter(|(_, control)| *control)
+                .map(|(bytes, _)| text(bytes))
+                .collect(),
+            added: match &self.model {
+                Model::Bpe { .. } => self
+                    .specials
+                    .texts()
+                    .filter(|(_, control)| !control)
+                    .map(|(bytes, _)| text(bytes))
+                    .collect(),
+                Model::SentencePiece(model) => model.user_defined().map(text).collect(),
+            },
         }
     }
 
@@ -246,10 +268,16 @@ impl Tokenizer {
     }
 }
 
-/// Whether `start..end` touches one of `ranges`, which are in order and do not overlap.
-fn overlaps(ranges: &[Range<usize>], start: usize, end: usize) -> bool {
-    let next = ranges.partition_point(|range| range.end <= start);
-    ranges.get(next).is_some_and(|range| range.start < end)
+/// Whether `range` touches one of `ranges`, which are in order and do not overlap.
+fn overlaps(ranges: &[Range<usize>], range: &Range<usize>) -> bool {
+    let next = ranges.partition_point(|other| other.end <= range.start);
+    ranges.get(next).is_some_and(|other| other.start < range.end)
+}
+
+/// Those of `spelled` that lie in `start..end`, counted from `start`.
+fn spelled_within(spelled: &[usize], start: usize, end: usize) -> Vec<usize> {
+    let from = spelled.partition_point(|&at| at < start);
+    spelled[from..].iter().take_while(|&&at| at < end).map(|at| at - start).collect()
 }
 
 /// The buffers of one call.
@@ -259,8 +287,8 @@ enum Call<'a> {
 }
 
 impl Call<'_> {
-    /// Appends the ids of text between special tokens.
-    fn fragment(&mut self, text: &[u8], first: bool, ids: &mut Vec<TokenId>) {
+    /// Appends the ids of text between special tokens; `first` where it follows one or begins the text.
+    fn fragment(&mut self, text: &[u8], first: bool, spelled: &[usize], ids: &mut Vec<TokenId>) {
         match self {
             Call::Bpe { call, pre, nfc, spaces_marked } => {
                 let composed = if *nfc { compose(text) } else { None };
@@ -269,7 +297,18 @@ impl Call<'_> {
                 let text = marked.as_deref().unwrap_or(text);
                 pre.for_each(text, &mut |word| call.word(word, ids));
             }
-            Call::SentencePiece(call) => call.fragment(text, first, ids),
+            // SentencePiece finds its added words itself: a cut inside their spelling hides it.
+            Call::SentencePiece(call) => {
+                let mut at = 0;
+                for &start in spelled {
+                    let cut = start + char_at(text, start).map_or(1, |c| c.len);
+                    call.fragment(&text[at..cut], first && at == 0, ids);
+                    at = cut;
+                }
+                if at < text.len() {
+                    call.fragment(&text[at..], first && at == 0, ids);
+                }
+            }
         }
     }
 }

@@ -61,6 +61,9 @@ fn specials(json: &Value) -> SpecialTexts {
         unk: text("unk"),
         pad: text("pad"),
         control: control.map(str::to_owned).to_vec(),
+        added: ["<tool_call>", "</tool_call>", "<tool_response>", "<think>", "</think>"]
+            .map(str::to_owned)
+            .to_vec(),
     }
 }
 

@@ -9,19 +9,55 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::chat::Rendered;
+use crate::chat::{Rendered, SpecialTexts};
+use crate::reasoning::TAGS;
 use crate::special_tokens::SpecialTokens;
 
 /// The private-use planes 15 and 16, from which marks are taken.
 const MARK_RANGES: [Range<u32>; 2] = [0xF_0000..0xF_FFFE, 0x10_0000..0x10_FFFE];
 
+/// The tokens of a vocabulary whose spelling in data is marked.
+#[derive(Debug)]
+pub(super) struct Structure {
+    tokens: SpecialTokens,
+    /// By index in `tokens`: added words, which some templates look for in the data.
+    added: Vec<bool>,
+    /// By index in `tokens`: tags around reasoning, which templates look for in answers.
+    tags: Vec<bool>,
+}
+
+impl Structure {
+    /// All control tokens, and the added words that the template itself writes.
+    pub(super) fn new(specials: &SpecialTexts, source: &str) -> Structure {
+        let added = specials.added.iter().filter(|text| !text.is_empty() && source.contains(text.as_str()));
+        let texts: Vec<(&str, bool)> = specials
+            .control
+            .iter()
+            .map(|text| (text.as_str(), false))
+            .chain(added.map(|text| (text.as_str(), true)))
+            .collect();
+        Structure {
+            tokens: SpecialTokens::new(
+                (0..).zip(&texts).map(|(idx, (text, _))| (text.as_bytes(), idx, true)),
+            ),
+            added: texts.iter().map(|(_, added)| *added).collect(),
+            tags: texts
+                .iter()
+                .map(|(text, _)| TAGS.iter().any(|(open, close)| text == open || text == close))
+                .collect(),
+        }
+    }
+}
+
 /// How much is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
-    /// The ends of contents, and the spelling of special tokens.
-    EndsAndSpecials,
-    /// The spelling of special tokens only.
-    Specials,
+    /// The ends of contents, and the spelling of all structure.
+    EndsAndAll,
+    /// The spelling of all structure.
+    AllSpecials,
+    /// The spelling of control tokens only.
+    ControlOnly,
 }
 
 /// What one mark stands for.
@@ -29,6 +65,8 @@ pub(super) enum Detail {
 struct Mark {
     original: char,
     role: Role,
+    /// Whether the spelling of a token begins here.
+    spells: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +75,15 @@ enum Role {
     End(usize),
     /// A content of one character.
     Whole(usize),
-    /// The first character of a special token's spelling.
-    Special,
+    /// A character inside.
+    Inside,
 }
 
 /// The marks of one rendering.
 #[derive(Debug)]
-pub(super) struct Marks {
-    detail: Option<Detail>,
-    specials: SpecialTokens,
+pub(super) struct Marks<'a> {
+    /// What is marked; nothing where there is none.
+    plan: Option<(Detail, &'a Structure)>,
     /// Characters that the plain text holds and that are no marks therefore.
     taken: Vec<char>,
     next: u32,
@@ -54,30 +92,22 @@ pub(super) struct Marks {
     special_marks: HashMap<char, char>,
 }
 
-impl Marks {
+impl<'a> Marks<'a> {
     /// Marks nothing.
-    pub(super) fn none() -> Marks {
-        Marks {
-            detail: None,
-            specials: SpecialTokens::default(),
-            taken: Vec::new(),
-            next: 0,
-            marks: HashMap::new(),
-            special_marks: HashMap::new(),
-        }
+    pub(super) fn none() -> Marks<'a> {
+        Marks { plan: None, taken: Vec::new(), next: 0, marks: HashMap::new(), special_marks: HashMap::new() }
     }
 
-    /// Marks for strings whose plain rendering is `plain`, in a vocabulary with these special tokens.
+    /// Marks for strings whose plain rendering is `plain`.
     ///
     /// A private-use character that the data holds is either in the plain text, and then no mark, or was dropped by
     /// the template; if it survives in the marked text alone, the texts differ, which the caller sees.
-    pub(super) fn new(detail: Detail, specials: &[String], plain: &str) -> Marks {
+    pub(super) fn new(detail: Detail, structure: &'a Structure, plain: &str) -> Marks<'a> {
         let mut taken: Vec<char> = plain.chars().filter(|&c| c >= '\u{F0000}').collect();
         taken.sort_unstable();
         taken.dedup();
         Marks {
-            detail: Some(detail),
-            specials: SpecialTokens::new((0..).zip(specials).map(|(idx, text)| (text.as_bytes(), idx, true))),
+            plan: Some((detail, structure)),
             taken,
             next: MARK_RANGES[0].start,
             marks: HashMap::new(),
@@ -85,10 +115,11 @@ impl Marks {
         }
     }
 
-    /// The content of message `idx` with its ends and special tokens marked.
-    pub(super) fn content(&mut self, content: &str, idx: usize) -> String {
-        let mut marked = self.words(content);
-        if self.detail != Some(Detail::EndsAndSpecials) {
+    /// The content of message `idx` with its ends and the structure that it spells marked. In an answer the tags
+    /// around reasoning are left alone, for templates cut them out.
+    pub(super) fn content(&mut self, content: &str, idx: usize, is_answer: bool) -> String {
+        let mut marked = self.spelled(content, is_answer);
+        if !matches!(self.plan, Some((Detail::EndsAndAll, _))) {
             return marked;
         }
         let trimmed = marked.trim();
@@ -105,32 +136,41 @@ impl Marks {
         marked
     }
 
-    /// Words of data with the special tokens that they spell marked.
+    /// Words of data with the structure that they spell marked.
     pub(super) fn words(&mut self, text: &str) -> String {
+        self.spelled(text, false)
+    }
+
+    fn spelled(&mut self, text: &str, keep_tags: bool) -> String {
+        let Some((detail, structure)) = self.plan else { return text.to_owned() };
         let mut marked = String::new();
         let mut done = 0;
-        if self.detail.is_some() {
-            while let Some(found) = self.specials.find(text.as_bytes(), done, &|_, _| true) {
-                let Some(first) = text[found.start..].chars().next() else { break };
-                let mark = match self.special_marks.get(&first) {
-                    Some(&mark) => Some(mark),
-                    None => self.new_mark(Mark { original: first, role: Role::Special }),
-                };
-                let Some(mark) = mark else { break };
-                self.special_marks.insert(first, mark);
-                marked.push_str(&text[done..found.start]);
-                marked.push(mark);
-                // The search goes on inside the token just found: another may begin there.
-                done = found.start + first.len_utf8();
+        let mut from = 0;
+        while let Some(found) = structure.tokens.find(text.as_bytes(), from, &|_, _| true) {
+            let Some(first) = text[found.start..].chars().next() else { break };
+            // The search goes on inside the token just found: another may begin there.
+            from = found.start + first.len_utf8();
+            let idx = found.id as usize;
+            if (structure.added[idx] && detail == Detail::ControlOnly) || (structure.tags[idx] && keep_tags) {
+                continue;
             }
+            let mark = match self.special_marks.get(&first) {
+                Some(&mark) => Some(mark),
+                None => self.new_mark(Mark { original: first, role: Role::Inside, spells: true }),
+            };
+            let Some(mark) = mark else { break };
+            self.special_marks.insert(first, mark);
+            marked.push_str(&text[done..found.start]);
+            marked.push(mark);
+            done = from;
         }
         marked.push_str(&text[done..]);
         marked
     }
 
     fn replace(&mut self, text: &mut String, at: usize, c: char, role: Role) {
-        let original = self.marks.get(&c).map_or(c, |mark| mark.original);
-        if let Some(mark) = self.new_mark(Mark { original, role }) {
+        let (original, spells) = self.marks.get(&c).map_or((c, false), |mark| (mark.original, true));
+        if let Some(mark) = self.new_mark(Mark { original, role, spells }) {
             text.replace_range(at..at + c.len_utf8(), mark.encode_utf8(&mut [0; 4]));
         }
     }
@@ -158,6 +198,7 @@ impl Marks {
         let mut text = String::with_capacity(marked.len());
         let mut contents: Vec<(usize, Range<usize>)> = Vec::new();
         let mut points: Vec<Range<usize>> = Vec::new();
+        let mut spelled = Vec::new();
         let mut open: Option<(usize, usize)> = None;
         for c in marked.chars() {
             let Some(mark) = (c >= '\u{F0000}').then(|| self.marks.get(&c)).flatten() else {
@@ -168,6 +209,7 @@ impl Marks {
             text.push(mark.original);
             let end = text.len();
             points.push(start..end);
+            spelled.extend(mark.spells.then_some(start));
             match mark.role {
                 Role::Begin(idx) => open = Some((idx, start)),
                 Role::Whole(idx) => contents.push((idx, start..end)),
@@ -178,11 +220,11 @@ impl Marks {
                         contents.push((idx, from..end));
                     }
                 }
-                Role::Special => {}
+                Role::Inside => {}
             }
         }
         let data = union(points, &contents);
-        Rendered { text, data, contents }
+        Rendered { text, data, contents, spelled }
     }
 }
 
