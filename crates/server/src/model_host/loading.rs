@@ -1,0 +1,304 @@
+//! From a file to a model in memory: how long its conversations may be, whether there is room, who must go.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use engine::{Engine, EngineConfig, EngineError, kv_bytes_per_token};
+use models::{LocalModel, MachineMemory, OpenModel, OpenOptions};
+use tokio::sync::watch;
+
+use super::{DEFAULT_CTX, Failure, FileStamp, HostConfig, LoadStatus, LoadedModel, ModelHost, Slot};
+use crate::error::ApiError;
+
+/// Tokens of one step, prompts and answers together: large enough for full speed, small enough that a long
+/// prompt does not hold the other answers up.
+const MAX_BATCH_TOKENS: usize = 512;
+/// Tokens of a page of keys and values; a pool holds whole pages.
+const PAGE_LEN: usize = 64;
+/// A digest that nobody needs yet is computed once the first questions are over.
+const HASH_DELAY: Duration = Duration::from_secs(20);
+
+impl ModelHost {
+    /// Finds the model's file and begins to load it, or joins a load in progress. With `again`, an earlier
+    /// failure does not count.
+    pub(super) async fn begin_load(
+        &self,
+        name: &str,
+        again: bool,
+    ) -> Result<watch::Receiver<LoadStatus>, ApiError> {
+        if let Some(Slot::Loading(status)) = self.state().slots.get(name) {
+            return Ok(status.clone());
+        }
+        let local = self.find(name).await?;
+        let name = local.name.clone();
+        let stamp = FileStamp::of(&local);
+        let (sender, receiver) = watch::channel(LoadStatus::Loading(0.0));
+        {
+            let mut state = self.state();
+            match state.slots.get(&name) {
+                // Somebody was faster.
+                Some(Slot::Loading(status)) => return Ok(status.clone()),
+                Some(Slot::Loaded { model, .. }) => {
+                    let done = LoadStatus::Done(Ok(Arc::clone(model)));
+                    return Ok(watch::channel(done).1);
+                }
+                Some(Slot::Failed { failure: failure @ Failure::Broken { .. }, stamp: known })
+                    if !again && *known == stamp =>
+                {
+                    return Err(failure.to_error(&name));
+                }
+                _ => state.slots.insert(name.clone(), Slot::Loading(receiver.clone())),
+            };
+        }
+        tokio::spawn(self.clone().load_now(local, stamp, sender));
+        Ok(receiver)
+    }
+
+    async fn load_now(self, local: LocalModel, stamp: Option<FileStamp>, status: watch::Sender<LoadStatus>) {
+        let started = Instant::now();
+        let name = local.name.clone();
+        let _gate = self.inner.load_gate.lock().await;
+        let status = Arc::new(status);
+        let outcome = self.open_and_start(&local, &status).await;
+        let slot = match &outcome {
+            Ok(model) => {
+                let seconds = started.elapsed().as_secs_f32();
+                tracing::info!(model = name, seconds, ctx = model.max_seq_len(), "loaded");
+                for warning in &model.open.warnings {
+                    tracing::warn!(model = name, code = warning.code, "{}", warning.message);
+                }
+                Slot::Loaded { model: Arc::clone(model), used_at: Instant::now() }
+            }
+            Err(failure) => {
+                tracing::error!("{}", failure.to_error(&name));
+                Slot::Failed { failure: failure.clone(), stamp }
+            }
+        };
+        self.state().slots.insert(name, slot);
+        if let Ok(model) = &outcome {
+            self.hash_later(&local, model);
+        }
+        status.send_replace(LoadStatus::Done(outcome));
+    }
+
+    async fn open_and_start(
+        &self,
+        local: &LocalModel,
+        status: &Arc<watch::Sender<LoadStatus>>,
+    ) -> Result<Arc<LoadedModel>, Failure> {
+        let (config, file) = (self.inner.config.clone(), local.clone());
+        let open = on_thread(move || {
+            let options = OpenOptions { chat_template: config.chat_template.clone() };
+            OpenModel::open(&file, config.library.catalog(), &options)
+                .map_err(|error| Failure::Broken { code: error.problem.code(), reason: error.to_string() })
+        });
+        let open = open.await?;
+        let plan = Plan::of(&self.inner.config, &open)?;
+        self.make_room(plan.memory_bytes).await?;
+        let status = Arc::clone(status);
+        let engine = move || {
+            let mut progress = |loaded: engine::LoadProgress| {
+                let share = loaded.done_bytes as f32 / loaded.total_bytes.max(1) as f32;
+                status.send_replace(LoadStatus::Loading(share.clamp(0.0, 1.0)));
+            };
+            let gguf = Arc::clone(&open.gguf);
+            let engine = Engine::start_with_progress(gguf, &open.config, plan.engine, &mut progress)
+                .map_err(|error| Failure::Broken { code: engine_code(&error), reason: error.to_string() })?;
+            Ok(Arc::new(LoadedModel {
+                name: open.name.clone(),
+                open,
+                engine,
+                memory_bytes: plan.memory_bytes,
+                sha256: OnceLock::new(),
+            }))
+        };
+        on_thread(engine).await
+    }
+
+    /// Unloads idle models, the least recently used first, until `needed` bytes are free.
+    async fn make_room(&self, needed: u64) -> Result<(), Failure> {
+        loop {
+            let memory = MachineMemory::read();
+            // A machine that does not tell its memory is trusted.
+            if memory.total_bytes == 0 {
+                return Ok(());
+            }
+            let planned: u64 = self.all_loaded().iter().map(|model| model.memory_bytes).sum();
+            let reserve = memory.total_bytes / 10;
+            let unplanned = memory.total_bytes.saturating_sub(reserve).saturating_sub(planned);
+            let available = memory.available_bytes.min(unplanned);
+            if needed <= available {
+                return Ok(());
+            }
+            match self.take_idle() {
+                Some(idle) => {
+                    tracing::info!(model = idle.name, "unloaded: another model needs the memory");
+                    // Ends the engine's thread and gives its memory back before the next look.
+                    let _ = tokio::task::spawn_blocking(move || drop(idle)).await;
+                }
+                None => return Err(Failure::NoMemory { needed, available }),
+            }
+        }
+    }
+
+    /// Takes out the model that nobody holds and that was used least recently.
+    fn take_idle(&self) -> Option<Arc<LoadedModel>> {
+        let mut state = self.state();
+        let idle = state.slots.iter().filter_map(|(name, slot)| match slot {
+            Slot::Loaded { model, used_at } if Arc::strong_count(model) == 1 => {
+                Some((*used_at, name.clone()))
+            }
+            _ => None,
+        });
+        let (_, name) = idle.min()?;
+        match state.slots.remove(&name) {
+            Some(Slot::Loaded { model, .. }) => Some(model),
+            _ => None,
+        }
+    }
+
+    /// Computes the digest of a file that has none, when things are calm.
+    fn hash_later(&self, local: &LocalModel, model: &Arc<LoadedModel>) {
+        if model.open.sha256.is_some() {
+            return;
+        }
+        let (library, local, model) =
+            (self.inner.config.library.clone(), local.clone(), Arc::downgrade(model));
+        tokio::spawn(async move {
+            if library.known_sha256(&local).is_none() {
+                tokio::time::sleep(HASH_DELAY).await;
+            }
+            let digest = tokio::task::spawn_blocking(move || library.sha256(&local)).await;
+            if let (Ok(Ok(digest)), Some(model)) = (digest, model.upgrade()) {
+                let _ = model.sha256.set(digest);
+            }
+        });
+    }
+}
+
+/// How a model is going to run.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    engine: EngineConfig,
+    memory_bytes: u64,
+}
+
+impl Plan {
+    fn of(config: &HostConfig, open: &OpenModel) -> Result<Plan, Failure> {
+        let per_token = kv_bytes_per_token(&open.config);
+        let trained = open.config.max_seq_len;
+        let total_bytes = MachineMemory::read().total_bytes;
+        let (max_seq_len, kv_memory_bytes) =
+            context(config.ctx, config.kv_memory_bytes, trained, per_token, total_bytes);
+        if config.ctx.is_some_and(|asked| asked > trained) {
+            tracing::warn!(
+                model = open.name,
+                "the context is {max_seq_len} tokens, what the model was trained for"
+            );
+        }
+        let need = open.memory_need(max_seq_len);
+        let engine = EngineConfig {
+            n_threads: config.n_threads,
+            isa: config.isa,
+            max_seq_len,
+            kv_memory_bytes,
+            max_batch_tokens: MAX_BATCH_TOKENS,
+            max_running: config.max_running,
+            max_queue: config.max_queue,
+        };
+        let memory_bytes = need.weights.saturating_add(need.scratch).saturating_add(kv_memory_bytes);
+        Ok(Plan { engine, memory_bytes })
+    }
+}
+
+/// Length of a conversation in tokens, and bytes for the keys and values of all.
+///
+/// What was asked for is taken as it is (a context at most as long as the model was trained for; memory that is
+/// too small for it is the engine's error to tell). Otherwise the context is the trained one, at most
+/// [`DEFAULT_CTX`] and at most what the memory holds, and the memory is two contexts, at most a quarter of the
+/// machine's.
+fn context(
+    ctx: Option<usize>,
+    kv_memory_bytes: Option<u64>,
+    trained: usize,
+    bytes_per_token: u64,
+    total_bytes: u64,
+) -> (usize, u64) {
+    let bytes_per_token = bytes_per_token.max(1);
+    let bytes =
+        |n_tokens: usize| (n_tokens.next_multiple_of(PAGE_LEN) as u64).saturating_mul(bytes_per_token);
+    let fits = |memory: u64| {
+        let n_tokens = usize::try_from(memory / bytes_per_token).unwrap_or(usize::MAX);
+        (n_tokens / PAGE_LEN * PAGE_LEN).max(PAGE_LEN)
+    };
+    let asked = ctx.map(|ctx| ctx.min(trained));
+    match (asked, kv_memory_bytes) {
+        (Some(ctx), Some(memory)) => (ctx, memory),
+        (None, Some(memory)) => (trained.min(DEFAULT_CTX).min(fits(memory)), memory),
+        (Some(ctx), None) => (ctx, (2 * bytes(ctx)).min(total_bytes / 4).max(bytes(ctx))),
+        (None, None) => {
+            let quarter = if total_bytes == 0 { u64::MAX } else { total_bytes / 4 };
+            let ctx = trained.min(DEFAULT_CTX).min(fits(quarter));
+            (ctx, (2 * bytes(ctx)).min(quarter).max(bytes(ctx)))
+        }
+    }
+}
+
+/// A word for programs.
+fn engine_code(error: &EngineError) -> &'static str {
+    match error {
+        EngineError::KvMemoryTooSmall { .. } => "kv_memory_too_small",
+        EngineError::ContextTooLong { .. } => "context_too_long",
+        _ => "bad_model_file",
+    }
+}
+
+/// Runs on a thread that may block; a panic there is a broken model, not the end of the server.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let panicked = |_| Failure::Broken {
+        code: "load_panicked",
+        reason: "loading it panicked; please report this with the model's name".to_string(),
+    };
+    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn the_context_is_what_was_asked_for_or_what_fits() {
+        struct Case {
+            ctx: Option<usize>,
+            kv: Option<u64>,
+            trained: usize,
+            expected: (usize, u64),
+        }
+        // 10,000 bytes a token on a machine of 8 GiB.
+        let cases = [
+            Case { ctx: None, kv: None, trained: 32768, expected: (8192, 2 * 8192 * 10_000) },
+            Case { ctx: None, kv: None, trained: 2048, expected: (2048, 2 * 2048 * 10_000) },
+            Case { ctx: Some(4096), kv: None, trained: 32768, expected: (4096, 2 * 4096 * 10_000) },
+            Case { ctx: Some(100_000), kv: None, trained: 32768, expected: (32768, 2 * 32768 * 10_000) },
+            Case { ctx: None, kv: Some(20_000_000), trained: 32768, expected: (1984, 20_000_000) },
+            Case { ctx: Some(4096), kv: Some(20_000_000), trained: 32768, expected: (4096, 20_000_000) },
+        ];
+        for Case { ctx, kv, trained, expected } in cases {
+            let found = context(ctx, kv, trained, 10_000, 8 * GIB);
+            assert_eq!(found, expected, "ctx {ctx:?}, kv {kv:?}, trained {trained}");
+        }
+    }
+
+    #[test]
+    fn a_small_machine_gives_a_quarter_of_its_memory() {
+        let (ctx, memory) = context(None, None, 32768, 1 << 20, 8 * GIB);
+        assert_eq!((ctx, memory), (2048, 2 * GIB));
+        let (ctx, memory) = context(Some(4096), None, 32768, 1 << 20, 8 * GIB);
+        assert_eq!((ctx, memory), (4096, 4 * GIB), "what was asked for must fit at least once");
+    }
+}

@@ -1,0 +1,11 @@
+//! The server over real sockets with the real default model.
+#![allow(clippy::unwrap_used)]
+
+mod chat;
+mod client;
+mod completions;
+mod errors;
+mod life;
+mod load;
+mod security;
+mod world;
