@@ -52,11 +52,11 @@ impl Scratch {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Candidate {
-    logit: f32,
-    id: TokenId,
-}
+/// A token and its logit.
+type Candidate = (TokenId, f32);
+
+/// At lower temperatures only the most likely token has a chance that f32 can tell from zero.
+const MIN_TEMPERATURE: f32 = 1e-4;
 
 /// One sequence's settings and the counts that its penalties need.
 pub(crate) struct Sampler {
@@ -124,9 +124,9 @@ impl Sampler {
         }
         let listed = self.logprobs.map(|n| {
             let total = kernels::log_sum_exp(scratch.isa, logits, 1.0);
-            top_candidates(logits, n as usize, &mut scratch.candidates);
+            kernels::top_k(logits, n as usize, &mut scratch.candidates);
             let top = scratch.candidates.iter();
-            (total, top.map(|c| (c.id, c.logit - total)).collect::<Vec<_>>())
+            (total, top.map(|(id, logit)| (*id, logit - total)).collect::<Vec<_>>())
         });
         // The chosen token's own logit is needed before bias and penalties touch it.
         let raw = listed.is_some().then(|| self.touched_logits(logits));
@@ -137,7 +137,7 @@ impl Sampler {
         if let Some(mask) = allowed.mask {
             apply_mask(logits, mask);
         }
-        let id = if self.params.temperature <= 0.0 {
+        let id = if self.params.temperature < MIN_TEMPERATURE {
             most_likely(scratch.isa, logits)
         } else {
             let u = uniform(self.params.seed, position as u64);
@@ -193,7 +193,8 @@ impl Sampler {
         let max = logits[most_likely(scratch.isa, logits)? as usize];
         let list = &mut scratch.candidates;
         if p.top_k > 0 {
-            top_candidates(logits, p.top_k, list);
+            kernels::top_k(logits, p.top_k, list);
+            list.retain(|c| c.1 > f32::NEG_INFINITY);
         } else if p.typical_p < 1.0 {
             candidates_above(logits, f32::NEG_INFINITY, list);
         } else if p.top_p < 1.0 {
@@ -212,8 +213,8 @@ impl Sampler {
             keep_top_p(list, p.top_p);
         }
         if p.min_p > 0.0 {
-            let floor = list[0].logit + p.min_p.ln();
-            let n = list.iter().take_while(|c| c.logit >= floor).count();
+            let floor = list[0].1 + p.min_p.ln();
+            let n = list.iter().take_while(|c| c.1 >= floor).count();
             list.truncate(n.max(1));
         }
         draw_from(list, p.temperature, u)
@@ -222,7 +223,7 @@ impl Sampler {
 
 /// The lowest id among those with the largest logit; `None` if all are -inf.
 fn most_likely(isa: Isa, logits: &[f32]) -> Option<TokenId> {
-    let best = kernels::argmax(isa, logits);
+    let best = kernels::argmax(isa, logits)?;
     (logits[best] > f32::NEG_INFINITY).then_some(best as TokenId)
 }
 
@@ -241,37 +242,14 @@ fn apply_mask(logits: &mut [f32], mask: &BitMask) {
 
 /// Best first; the lower id among equals.
 fn rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
-}
-
-/// The `k` most likely tokens, best first, without those at -inf.
-fn top_candidates(logits: &[f32], k: usize, list: &mut Vec<Candidate>) {
-    list.clear();
-    if k == 0 {
-        return;
-    }
-    // Candidates above a rising floor are gathered; when twice k are there, the worse half goes.
-    let mut floor = f32::NEG_INFINITY;
-    for (id, &logit) in logits.iter().enumerate() {
-        // A later token with the floor's own value ranks behind those already kept.
-        if logit > floor {
-            list.push(Candidate { logit, id: id as TokenId });
-            if list.len() >= 2 * k.max(32) {
-                list.select_nth_unstable_by(k - 1, rank);
-                list.truncate(k);
-                floor = list[k - 1].logit;
-            }
-        }
-    }
-    list.sort_unstable_by(rank);
-    list.truncate(k);
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
 /// All tokens whose logit is at least `floor` and not -inf, best first.
 fn candidates_above(logits: &[f32], floor: f32, list: &mut Vec<Candidate>) {
     list.clear();
     let inside = logits.iter().enumerate().filter(|(_, x)| **x >= floor && **x > f32::NEG_INFINITY);
-    list.extend(inside.map(|(id, &logit)| Candidate { logit, id: id as TokenId }));
+    list.extend(inside.map(|(id, &logit)| (id as TokenId, logit)));
     list.sort_unstable_by(rank);
 }
 
@@ -280,7 +258,7 @@ fn nucleus(logits: &[f32], max: f32, wanted: f64, list: &mut Vec<Candidate>) {
     // The set usually lies within a few nats of the best; widen until its mass suffices.
     for width in [4.0, 8.0, 16.0, f32::INFINITY] {
         candidates_above(logits, max - width, list);
-        let mass: f64 = list.iter().map(|c| weight(c.logit, max, 1.0)).sum();
+        let mass: f64 = list.iter().map(|c| weight(c.1, max, 1.0)).sum();
         if mass >= wanted || width == f32::INFINITY {
             truncate_at_mass(list, wanted);
             return;
@@ -290,17 +268,17 @@ fn nucleus(logits: &[f32], max: f32, wanted: f64, list: &mut Vec<Candidate>) {
 
 /// Keeps the first candidates until `top_p` of the list's own mass is reached.
 fn keep_top_p(list: &mut Vec<Candidate>, top_p: f32) {
-    let max = list[0].logit;
-    let total: f64 = list.iter().map(|c| weight(c.logit, max, 1.0)).sum();
+    let max = list[0].1;
+    let total: f64 = list.iter().map(|c| weight(c.1, max, 1.0)).sum();
     truncate_at_mass(list, f64::from(top_p) * total);
 }
 
 /// Cuts a list, best first, behind the candidate with which its mass reaches `wanted`.
 fn truncate_at_mass(list: &mut Vec<Candidate>, wanted: f64) {
-    let max = list[0].logit;
+    let max = list[0].1;
     let mut mass = 0.0;
     for i in 0..list.len() {
-        mass += weight(list[i].logit, max, 1.0);
+        mass += weight(list[i].1, max, 1.0);
         if mass >= wanted {
             list.truncate(i + 1);
             return;
@@ -311,11 +289,11 @@ fn truncate_at_mass(list: &mut Vec<Candidate>, wanted: f64) {
 /// Locally typical sampling (Meister et al. 2022): keeps the tokens whose surprise is nearest the
 /// distribution's entropy until their mass reaches `typical_p`; the list stays best first.
 fn keep_typical(list: &mut Vec<Candidate>, typical_p: f32, order: &mut Vec<(f32, u32)>) {
-    let max = list[0].logit;
-    let total: f64 = list.iter().map(|c| weight(c.logit, max, 1.0)).sum();
+    let max = list[0].1;
+    let total: f64 = list.iter().map(|c| weight(c.1, max, 1.0)).sum();
     let log_total = total.ln();
-    let surprise = |c: &Candidate| log_total - f64::from(c.logit - max);
-    let entropy: f64 = list.iter().map(|c| weight(c.logit, max, 1.0) / total * surprise(c)).sum();
+    let surprise = |c: &Candidate| log_total - f64::from(c.1 - max);
+    let entropy: f64 = list.iter().map(|c| weight(c.1, max, 1.0) / total * surprise(c)).sum();
     order.clear();
     let distances = list.iter().map(|c| (surprise(c) - entropy).abs() as f32);
     order.extend(distances.zip(0u32..));
@@ -323,7 +301,7 @@ fn keep_typical(list: &mut Vec<Candidate>, typical_p: f32, order: &mut Vec<(f32,
     let mut mass = 0.0;
     let mut n_kept = order.len();
     for (n, &(_, i)) in order.iter().enumerate() {
-        mass += weight(list[i as usize].logit, max, 1.0) / total;
+        mass += weight(list[i as usize].1, max, 1.0) / total;
         if mass >= f64::from(typical_p) {
             n_kept = n + 1;
             break;
@@ -339,17 +317,17 @@ fn keep_typical(list: &mut Vec<Candidate>, typical_p: f32, order: &mut Vec<(f32,
 
 /// Draws from a list, best first, at `temperature`.
 fn draw_from(list: &[Candidate], temperature: f32, u: f64) -> Option<TokenId> {
-    let max = list.first()?.logit;
-    let total: f64 = list.iter().map(|c| weight(c.logit, max, temperature)).sum();
+    let max = list.first()?.1;
+    let total: f64 = list.iter().map(|c| weight(c.1, max, temperature)).sum();
     let mut left = u * total;
     for c in list {
-        left -= weight(c.logit, max, temperature);
+        left -= weight(c.1, max, temperature);
         if left < 0.0 {
-            return Some(c.id);
+            return Some(c.0);
         }
     }
     // Rounding left a crumb: the last candidate takes it.
-    list.last().map(|c| c.id)
+    list.last().map(|c| c.0)
 }
 
 /// Draws from the whole vocabulary, in id order.
@@ -364,10 +342,8 @@ fn draw_from_all(
 ) -> Option<TokenId> {
     const BLOCK_LEN: usize = 1024;
     let isa = scratch.isa;
-    let mass_of = |block: &[f32]| match kernels::max(isa, block) > f32::NEG_INFINITY {
-        true => f64::from(kernels::log_sum_exp(isa, block, temperature) - max / temperature).exp(),
-        false => 0.0,
-    };
+    let mass_of =
+        |block: &[f32]| f64::from(kernels::log_sum_exp(isa, block, temperature) - max / temperature).exp();
     scratch.masses.clear();
     scratch.masses.extend(logits.chunks(BLOCK_LEN).map(mass_of));
     let mut left = u * scratch.masses.iter().sum::<f64>();

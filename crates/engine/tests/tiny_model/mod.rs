@@ -7,26 +7,26 @@ use engine::{Engine, EngineConfig, Event, FinishReason, Generate, Generation, Ti
 use kernels::Isa;
 use weights::{Gguf, GgufWriter, ModelConfig, TensorType, Value};
 
-pub const VOCAB_SIZE: usize = 320;
-pub const N_EMBD: usize = 256;
-pub const N_FF: usize = 512;
-pub const N_LAYERS: usize = 3;
-pub const N_HEADS: usize = 4;
-pub const N_KV_HEADS: usize = 2;
-pub const HEAD_DIM: usize = 64;
+pub(crate) const VOCAB_SIZE: usize = 320;
+pub(crate) const N_EMBD: usize = 256;
+pub(crate) const N_FF: usize = 512;
+pub(crate) const N_LAYERS: usize = 3;
+pub(crate) const N_HEADS: usize = 4;
+pub(crate) const N_KV_HEADS: usize = 2;
+pub(crate) const HEAD_DIM: usize = 64;
 
 /// Bytes of keys and values of one page of 64 tokens.
-pub const PAGE_BYTES: u64 = (64 * N_LAYERS * 2 * N_KV_HEADS * HEAD_DIM * 2) as u64;
+pub(crate) const PAGE_BYTES: u64 = (64 * N_LAYERS * 2 * N_KV_HEADS * HEAD_DIM * 2) as u64;
 
 /// A small generator of noise; the same seed gives the same model everywhere.
-pub struct Noise(u64);
+pub(crate) struct Noise(u64);
 
 impl Noise {
-    pub fn new(seed: u64) -> Noise {
+    pub(crate) fn new(seed: u64) -> Noise {
         Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -34,15 +34,15 @@ impl Noise {
     }
 
     /// From -1 to 1.
-    pub fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() >> 20) as usize % n
     }
 
-    pub fn tokens(&mut self, n: usize) -> Vec<TokenId> {
+    pub(crate) fn tokens(&mut self, n: usize) -> Vec<TokenId> {
         (0..n).map(|_| self.below(VOCAB_SIZE) as TokenId).collect()
     }
 }
@@ -60,7 +60,7 @@ fn f16(x: f32) -> [u8; 2] {
 }
 
 /// Random weights of roughly `scale`, stored as `ty`: [n_elements]
-pub fn random_bytes(noise: &mut Noise, ty: TensorType, n_elements: usize, scale: f32) -> Vec<u8> {
+pub(crate) fn random_bytes(noise: &mut Noise, ty: TensorType, n_elements: usize, scale: f32) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..n_elements / ty.block_len() {
         let mut block: Vec<u8> = (0..ty.block_bytes()).map(|_| noise.next() as u8).collect();
@@ -96,10 +96,10 @@ pub fn random_bytes(noise: &mut Noise, ty: TensorType, n_elements: usize, scale:
 }
 
 /// Which types the matrices have: (attention, feed-forward, embeddings and output).
-pub type Types = (TensorType, TensorType, TensorType);
+pub(crate) type Types = (TensorType, TensorType, TensorType);
 
 /// The model, written out; `change` may damage a tensor's bytes.
-pub fn build(seed: u64, types: Types, mut change: impl FnMut(&str, &mut Vec<u8>)) -> Arc<Gguf> {
+pub(crate) fn build(seed: u64, types: Types, mut change: impl FnMut(&str, &mut Vec<u8>)) -> Arc<Gguf> {
     let mut noise = Noise::new(seed);
     let mut tensors: Vec<(String, Vec<u64>, TensorType, Vec<u8>)> = Vec::new();
     let mut add = |name: String, n_rows: usize, n_cols: usize, ty: TensorType, scale: f32| {
@@ -149,10 +149,10 @@ pub fn build(seed: u64, types: Types, mut change: impl FnMut(&str, &mut Vec<u8>)
     Arc::new(Gguf::from_bytes(writer.to_bytes()).unwrap())
 }
 
-pub const Q4_0: Types = (TensorType::Q4_0, TensorType::Q4_0, TensorType::Q8_0);
+pub(crate) const Q4_0: Types = (TensorType::Q4_0, TensorType::Q4_0, TensorType::Q8_0);
 
 /// Settings of an engine with room for everything.
-pub fn roomy() -> EngineConfig {
+pub(crate) fn roomy() -> EngineConfig {
     EngineConfig {
         n_threads: 2,
         isa: Isa::detect(),
@@ -164,22 +164,22 @@ pub fn roomy() -> EngineConfig {
     }
 }
 
-pub fn start(gguf: &Arc<Gguf>, config: EngineConfig) -> Engine {
+pub(crate) fn start(gguf: &Arc<Gguf>, config: EngineConfig) -> Engine {
     let model_config = ModelConfig::from_gguf(gguf).unwrap();
     Engine::start(Arc::clone(gguf), &model_config, config).unwrap()
 }
 
 /// An answer, with the bits of everything that was told about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub ids: Vec<TokenId>,
-    pub logprob_bits: Vec<u32>,
-    pub top_bits: Vec<Vec<(TokenId, u32)>>,
-    pub reason: FinishReason,
+pub(crate) struct Answer {
+    pub(crate) ids: Vec<TokenId>,
+    pub(crate) logprob_bits: Vec<u32>,
+    pub(crate) top_bits: Vec<Vec<(TokenId, u32)>>,
+    pub(crate) reason: FinishReason,
 }
 
 /// Waits for the end of an answer; panics if it fails.
-pub fn collect(mut generation: Generation) -> (Answer, Timings) {
+pub(crate) fn collect(mut generation: Generation) -> (Answer, Timings) {
     let mut answer = Answer {
         ids: Vec::new(),
         logprob_bits: Vec::new(),
@@ -205,7 +205,7 @@ pub fn collect(mut generation: Generation) -> (Answer, Timings) {
 }
 
 /// A request that shows everything: sampled at temperature 0.8 from `seed`, with log-probabilities.
-pub fn sampled(prompt: Vec<TokenId>, max_tokens: usize, seed: u64) -> Generate {
+pub(crate) fn sampled(prompt: Vec<TokenId>, max_tokens: usize, seed: u64) -> Generate {
     let mut request = Generate::greedy(prompt, max_tokens);
     request.sampling.temperature = 0.8;
     request.sampling.top_k = 40;
