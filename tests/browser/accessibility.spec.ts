@@ -95,6 +95,7 @@ test('everything can be done with the keyboard alone', async ({ page, daybreak }
   await page.keyboard.press('Control+k');
   await expect(page.getByRole('searchbox')).toBeFocused();
   await page.keyboard.type('fruit');
+  await expect(page.getByText(/conversations? found/)).toBeVisible();
   await expect(page.getByRole('link', { name: /fruit/ })).toBeVisible();
   while (
     !(await page

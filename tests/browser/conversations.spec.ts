@@ -11,16 +11,16 @@ test('a conversation is renamed, deleted and brought back', async ({ page, daybr
   await page.getByRole('menuitem', { name: 'Rename' }).click();
   await list.getByRole('textbox', { name: 'New title' }).fill('Sourdough');
   await page.keyboard.press('Enter');
-  await expect(list.getByRole('link', { name: 'Sourdough' })).toBeVisible();
+  await expect(list.getByRole('link', { name: 'Sourdough', exact: true })).toBeVisible();
   await page.reload();
-  await list.getByRole('link', { name: 'Sourdough' }).click();
+  await list.getByRole('link', { name: 'Sourdough', exact: true }).click();
   await expect(page.getByText('With patience.')).toBeVisible();
   await list.getByRole('button', { name: 'Options for “Sourdough”' }).click();
   await page.getByRole('menuitem', { name: 'Delete' }).click();
-  await expect(list.getByRole('link', { name: 'Sourdough' })).toBeHidden();
+  await expect(list.getByRole('link', { name: 'Sourdough', exact: true })).toBeHidden();
   await expect(page).toHaveURL(daybreak.url + '/');
   await page.getByRole('button', { name: 'Undo' }).click();
-  await expect(list.getByRole('link', { name: 'Sourdough' })).toBeVisible();
+  await expect(list.getByRole('link', { name: 'Sourdough', exact: true })).toBeVisible();
   await expect(page.getByText('With patience.')).toBeVisible();
 });
 
