@@ -1,24 +1,17 @@
 //! Byte-level BPE: a word is its bytes, and the adjacent pair of lowest rank is merged until none is left.
 //!
-//! A short word (most are) is merged in a small array with a scan for each merge; a long one with linked symbols and
-//! a heap, so that a word of millions of bytes takes n log n. Short words that occur again in one text are copied
-//! from the output instead.
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+//! Merges are looked up by their pair of ids. Short words that occur again in one text are copied from the output.
 
 use crate::TokenId;
 use crate::byte_level;
 use crate::char_class;
+use crate::merging::{Merge, NO_MERGE, NONE, Symbols};
 use crate::piece_table::{PieceMap, Pieces, hash_pair};
 use crate::sentence_piece::unmark_spaces;
 use crate::word_cache::WordCache;
 
-/// Words up to this many symbols are merged by scanning.
-const SCAN_LIMIT: usize = 64;
-
-/// No token.
-const NONE: u32 = u32::MAX;
+/// Longest word that is merged whole.
+const MAX_WORD_LEN: usize = 1 << 30;
 
 /// How a word begins before anything is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,26 +75,27 @@ impl Bpe {
     }
 
     /// Appends the ids of one word.
-    fn encode_word(&self, pieces: &Pieces, word: &[u8], scratch: &mut Scratch, out: &mut Vec<TokenId>) {
+    fn encode_word(&self, pieces: &Pieces, word: &[u8], symbols: &mut Symbols, out: &mut Vec<TokenId>) {
         if self.whole_words
             && let Some(id) = self.words.get(pieces, word)
         {
             out.push(id);
             return;
         }
-        scratch.ids.clear();
-        match self.unit {
-            Unit::Byte => scratch.ids.extend(word.iter().map(|&byte| self.byte_ids[usize::from(byte)])),
-            Unit::Character => self.characters(pieces, word, &mut scratch.ids),
-        }
-        if scratch.ids.contains(&NONE) {
-            self.replace_unknown(&mut scratch.ids);
-        }
-        if scratch.ids.len() <= SCAN_LIMIT {
-            self.merge_by_scan(scratch);
-            out.extend_from_slice(&scratch.ids);
-        } else {
-            self.merge_by_heap(&scratch.ids, out);
+        // Positions in a word are 32 bits wide: a longer one is cut, which no caller's text reaches.
+        for word in word.chunks(MAX_WORD_LEN) {
+            symbols.clear();
+            match self.unit {
+                Unit::Byte => symbols.ids.extend(word.iter().map(|&byte| self.byte_ids[usize::from(byte)])),
+                Unit::Character => self.characters(pieces, word, &mut symbols.ids),
+            }
+            if symbols.ids.contains(&NONE) {
+                self.replace_unknown(&mut symbols.ids);
+            }
+            // Merges go by ids here: where a symbol begins does not matter.
+            symbols.starts.resize(symbols.ids.len(), 0);
+            symbols.merge(|pair| self.merges.get(pair.left, pair.right));
+            out.extend_from_slice(&symbols.ids);
         }
     }
 
@@ -123,88 +117,6 @@ impl Bpe {
         match self.unk {
             Some(unk) => ids.iter_mut().filter(|id| **id == NONE).for_each(|id| *id = unk),
             None => ids.retain(|&id| id != NONE),
-        }
-    }
-
-    fn merge_by_scan(&self, scratch: &mut Scratch) {
-        let Scratch { ids, pairs, .. } = scratch;
-        pairs.clear();
-        pairs.extend(ids.windows(2).map(|pair| self.merges.get(pair[0], pair[1])));
-        loop {
-            let Some((at, &Merge { rank, merged })) =
-                pairs.iter().enumerate().min_by_key(|(_, merge)| merge.rank)
-            else {
-                return;
-            };
-            if rank == NONE {
-                return;
-            }
-            ids[at] = merged;
-            ids.remove(at + 1);
-            pairs.remove(at);
-            if at < pairs.len() {
-                pairs[at] = self.merges.get(ids[at], ids[at + 1]);
-            }
-            if at > 0 {
-                pairs[at - 1] = self.merges.get(ids[at - 1], ids[at]);
-            }
-        }
-    }
-
-    fn merge_by_heap(&self, ids: &[TokenId], out: &mut Vec<TokenId>) {
-        struct Symbol {
-            id: TokenId,
-            prev: u32,
-            next: u32,
-        }
-        // Positions are u32: a word longer than 4 GiB is cut, which no caller's text reaches.
-        for ids in ids.chunks(u32::MAX as usize - 1) {
-            let n = ids.len() as u32;
-            let mut symbols: Vec<Symbol> = (0..n)
-                .zip(ids)
-                .map(|(i, &id)| Symbol {
-                    id,
-                    prev: i.checked_sub(1).unwrap_or(NONE),
-                    next: if i + 1 < n { i + 1 } else { NONE },
-                })
-                .collect();
-            let candidate = |rank: u32, at: u32| Reverse(u64::from(rank) << 32 | u64::from(at));
-            let mut heap: BinaryHeap<Reverse<u64>> = (0..n)
-                .zip(ids.windows(2))
-                .filter_map(|(at, pair)| {
-                    let merge = self.merges.get(pair[0], pair[1]);
-                    (merge.rank != NONE).then(|| candidate(merge.rank, at))
-                })
-                .collect();
-            while let Some(Reverse(top)) = heap.pop() {
-                let (rank, at) = ((top >> 32) as u32, top as u32);
-                let Symbol { id, prev, next } = symbols[at as usize];
-                if id == NONE || next == NONE {
-                    continue;
-                }
-                // The candidate may be stale: the pair that stands here now must have the same rank.
-                let merge = self.merges.get(id, symbols[next as usize].id);
-                if merge.rank != rank {
-                    continue;
-                }
-                let after = symbols[next as usize].next;
-                symbols[at as usize] = Symbol { id: merge.merged, prev, next: after };
-                symbols[next as usize].id = NONE;
-                if after != NONE {
-                    symbols[after as usize].prev = at;
-                    let merge = self.merges.get(symbols[at as usize].id, symbols[after as usize].id);
-                    if merge.rank != NONE {
-                        heap.push(candidate(merge.rank, at));
-                    }
-                }
-                if prev != NONE {
-                    let merge = self.merges.get(symbols[prev as usize].id, symbols[at as usize].id);
-                    if merge.rank != NONE {
-                        heap.push(candidate(merge.rank, prev));
-                    }
-                }
-            }
-            out.extend(symbols.iter().map(|symbol| symbol.id).filter(|&id| id != NONE));
         }
     }
 }
@@ -240,15 +152,6 @@ fn resolve(
     }
     None
 }
-
-/// What a pair becomes; `rank` is `NONE` where it does not merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Merge {
-    rank: u32,
-    merged: TokenId,
-}
-
-const NO_MERGE: Merge = Merge { rank: NONE, merged: NONE };
 
 /// From a pair of ids to its merge: open addressing, at most half full.
 #[derive(Debug)]
@@ -304,31 +207,24 @@ impl MergeTable {
     }
 }
 
-/// Buffers of one call.
-#[derive(Debug, Default)]
-struct Scratch {
-    ids: Vec<TokenId>,
-    pairs: Vec<Merge>,
-}
-
 /// Encodes the words of one text.
 #[derive(Debug)]
 pub(crate) struct BpeCall<'a> {
     bpe: &'a Bpe,
     pieces: &'a Pieces,
-    scratch: Scratch,
+    symbols: Symbols,
     cache: WordCache,
 }
 
 impl<'a> BpeCall<'a> {
     /// For a text of about `text_len` bytes.
     pub(crate) fn new(bpe: &'a Bpe, pieces: &'a Pieces, text_len: usize) -> BpeCall<'a> {
-        BpeCall { bpe, pieces, scratch: Scratch::default(), cache: WordCache::new(text_len) }
+        BpeCall { bpe, pieces, symbols: Symbols::default(), cache: WordCache::new(text_len) }
     }
 
     /// Appends the ids of one word to `out`, always the same one.
     pub(crate) fn word(&mut self, word: &[u8], out: &mut Vec<TokenId>) {
-        let BpeCall { bpe, pieces, scratch, cache } = self;
-        cache.append(word, out, |word, out| bpe.encode_word(pieces, word, scratch, out));
+        let BpeCall { bpe, pieces, symbols, cache } = self;
+        cache.append(word, out, |word, out| bpe.encode_word(pieces, word, symbols, out));
     }
 }

@@ -16,6 +16,7 @@ mod piece_table;
 mod pre_tokenizer;
 
 mod bpe;
+mod merging;
 mod sentence_piece;
 mod special_tokens;
 mod word_cache;

@@ -5,11 +5,11 @@
 //! is cut where no piece can reach across (before a space, after a character that never precedes one inside a
 //! piece), which changes nothing and makes words short enough to scan and to remember.
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 
 use crate::TokenId;
 use crate::char_class;
+use crate::merging::{Merge, NO_MERGE, NONE, Symbols};
 use crate::piece_table::{PieceMap, Pieces};
 use crate::special_tokens::SpecialTokens;
 use crate::word_cache::WordCache;
@@ -17,18 +17,16 @@ use crate::word_cache::WordCache;
 /// U+2581, which stands for a space in the files.
 pub(crate) const SPACE_MARK: &[u8] = "\u{2581}".as_bytes();
 
-/// Chunks up to this many symbols are merged by scanning.
-const SCAN_LIMIT: usize = 48;
-
-/// No token, no neighbour.
-const NONE: u32 = u32::MAX;
+/// Longest chunk that is merged whole.
+const MAX_CHUNK_LEN: usize = 1 << 30;
 
 /// The merging part of a vocabulary.
 #[derive(Debug)]
 pub(crate) struct SentencePiece {
     /// Pieces that merges may make, by their bytes with spaces for `▁`.
     words: PieceMap,
-    scores: Box<[f32]>,
+    /// One for each token, by score.
+    ranks: Vec<u32>,
     /// Added words, atomic wherever they stand in the text.
     user_defined: SpecialTokens,
     byte_ids: Box<[TokenId; 256]>,
@@ -41,12 +39,12 @@ pub(crate) struct SentencePiece {
 }
 
 /// What a SentencePiece vocabulary says beyond its pieces.
-pub(crate) struct SentencePieceParts {
+pub(crate) struct SentencePieceParts<'a> {
     pub(crate) words: PieceMap,
     /// Ids in `words`.
     pub(crate) word_ids: Vec<TokenId>,
     /// One score for each token.
-    pub(crate) scores: Box<[f32]>,
+    pub(crate) scores: &'a [f32],
     pub(crate) user_defined: SpecialTokens,
     pub(crate) byte_ids: Box<[TokenId; 256]>,
     pub(crate) unk: Option<TokenId>,
@@ -55,7 +53,7 @@ pub(crate) struct SentencePieceParts {
 }
 
 impl SentencePiece {
-    pub(crate) fn new(pieces: &Pieces, parts: SentencePieceParts) -> SentencePiece {
+    pub(crate) fn new(pieces: &Pieces, parts: SentencePieceParts<'_>) -> SentencePiece {
         let mut joined_to_space = Vec::new();
         for &id in &parts.word_ids {
             let piece = pieces.get(id);
@@ -66,7 +64,7 @@ impl SentencePiece {
         joined_to_space.dedup();
         SentencePiece {
             words: parts.words,
-            scores: parts.scores,
+            ranks: parts.scores.iter().map(|&score| rank_of(score)).collect(),
             user_defined: parts.user_defined,
             byte_ids: parts.byte_ids,
             unk: parts.unk,
@@ -214,43 +212,9 @@ pub(crate) fn unmark_spaces(text: &[u8], out: &mut Vec<u8>) -> bool {
 /// Buffers of one call.
 #[derive(Debug, Default)]
 struct Scratch {
-    symbols: Vec<Symbol>,
-    pairs: Vec<Option<Candidate>>,
+    symbols: Symbols,
     /// For a reserved row that was made: how many bytes its left half had.
     made_of: HashMap<TokenId, usize>,
-}
-
-/// A run of characters that is one symbol now. `id` is `NONE` where it is no piece; `len` is 0 once it was merged
-/// into its left neighbour.
-#[derive(Debug, Clone, Copy)]
-struct Symbol {
-    start: usize,
-    len: usize,
-    id: TokenId,
-    prev: u32,
-    next: u32,
-}
-
-/// A pair that may merge: ordered by score, then leftmost first.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Candidate {
-    score: f32,
-    left: u32,
-    id: TokenId,
-}
-
-impl Eq for Candidate {}
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Candidate) -> Ordering {
-        self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Candidate) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 fn merge_chunk(
@@ -260,105 +224,41 @@ fn merge_chunk(
     scratch: &mut Scratch,
     out: &mut Vec<TokenId>,
 ) {
-    // Positions are u32; a chunk beyond that is cut, which no caller's text reaches.
-    for chunk in chunk.chunks(u32::MAX as usize - 1) {
-        let Scratch { symbols, pairs, made_of } = scratch;
+    let Scratch { symbols, made_of } = scratch;
+    // Positions in a chunk are 32 bits wide: a longer one is cut, which no caller's text reaches.
+    for chunk in chunk.chunks(MAX_CHUNK_LEN) {
         symbols.clear();
+        symbols.end = chunk.len() as u32;
         made_of.clear();
         let mut at = 0;
         while let Some(c) = char_class::char_at(chunk, at) {
             let id = model.words.get(pieces, &chunk[at..at + c.len]).unwrap_or(NONE);
-            let idx = symbols.len() as u32;
-            symbols.push(Symbol { start: at, len: c.len, id, prev: idx.wrapping_sub(1), next: idx + 1 });
+            symbols.push(id, at as u32);
             at += c.len;
         }
-        if let Some(last) = symbols.last_mut() {
-            last.next = NONE;
-        }
-        let mut join = |symbols: &[Symbol], left: u32| -> Option<Candidate> {
-            let first = symbols.get(left as usize)?;
-            let second = symbols.get(first.next as usize)?;
-            let len = first.len + second.len;
-            let id = model.words.get(pieces, &chunk[first.start..first.start + len])?;
+        symbols.merge(|pair| {
+            let (start, end) = (pair.start as usize, pair.end as usize);
+            let Some(id) = model.words.get(pieces, &chunk[start..end]) else { return NO_MERGE };
             if model.is_unused(id) {
-                made_of.insert(id, first.len);
+                made_of.insert(id, pair.middle as usize - start);
             }
-            Some(Candidate { score: model.scores[id as usize], left, id })
-        };
-        if symbols.len() <= SCAN_LIMIT {
-            merge_by_scan(symbols, pairs, &mut join);
-        } else {
-            merge_by_heap(symbols, pieces, &mut join);
-        }
-        for symbol in symbols.iter().filter(|symbol| symbol.len > 0) {
-            emit(model, pieces, &chunk[symbol.start..symbol.start + symbol.len], symbol.id, made_of, out);
+            Merge { rank: model.ranks[id as usize], merged: id }
+        });
+        for (idx, &id) in symbols.ids.iter().enumerate() {
+            let start = symbols.starts[idx] as usize;
+            let end = symbols.starts.get(idx + 1).map_or(chunk.len(), |&end| end as usize);
+            emit(model, pieces, &chunk[start..end], id, made_of, out);
         }
     }
 }
 
-/// `pairs[i]` is what symbols `i` and `i + 1` would become.
-fn merge_by_scan(
-    symbols: &mut Vec<Symbol>,
-    pairs: &mut Vec<Option<Candidate>>,
-    join: &mut impl FnMut(&[Symbol], u32) -> Option<Candidate>,
-) {
-    pairs.clear();
-    for left in 0..symbols.len() as u32 {
-        pairs.push(join(symbols, left));
-    }
-    // Symbols stay where they are; `left` in a candidate is the index of its left symbol.
-    while let Some(best) = pairs.iter().flatten().max().copied() {
-        let left = best.left as usize;
-        let right = symbols[left].next as usize;
-        let after = symbols[right].next;
-        symbols[left].len += symbols[right].len;
-        symbols[left].id = best.id;
-        symbols[left].next = after;
-        symbols[right].len = 0;
-        pairs[right] = None;
-        if let Some(after) = symbols.get_mut(after as usize) {
-            after.prev = best.left;
-        }
-        pairs[left] = join(symbols, best.left);
-        let prev = symbols[left].prev;
-        if prev != NONE {
-            pairs[prev as usize] = join(symbols, prev);
-        }
-    }
-}
-
-fn merge_by_heap(
-    symbols: &mut [Symbol],
-    pieces: &Pieces,
-    join: &mut impl FnMut(&[Symbol], u32) -> Option<Candidate>,
-) {
-    let mut heap: BinaryHeap<Candidate> =
-        (0..symbols.len() as u32).filter_map(|left| join(symbols, left)).collect();
-    while let Some(best) = heap.pop() {
-        let left = best.left as usize;
-        let right = symbols[left].next;
-        if symbols[left].len == 0 || right == NONE {
-            continue;
-        }
-        let right = right as usize;
-        // The candidate may be stale: what stands here now must have its length, and then it is the same text.
-        if symbols[left].len + symbols[right].len != pieces.get(best.id).len() {
-            continue;
-        }
-        let after = symbols[right].next;
-        symbols[left].len += symbols[right].len;
-        symbols[left].id = best.id;
-        symbols[left].next = after;
-        symbols[right].len = 0;
-        if let Some(after) = symbols.get_mut(after as usize) {
-            after.prev = best.left;
-        }
-        heap.extend(join(symbols, best.left));
-        let prev = symbols[left].prev;
-        if prev != NONE {
-            heap.extend(join(symbols, prev));
-        }
-    }
+/// A rank for each score, the highest first: floats in order are their bits in order, once the negative ones are
+/// turned round.
+fn rank_of(score: f32) -> u32 {
+    let bits = score.to_bits();
+    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    // The highest rank means "none": it is shared with the lowest of scores, a NaN.
+    (!ascending).min(NONE - 1)
 }
 
 /// Appends one symbol: its piece, or the halves of a reserved row, or its bytes, or the unknown token.

@@ -423,7 +423,7 @@ fn sentence_piece(
         SentencePieceParts {
             words,
             word_ids,
-            scores: vocabulary.scores.as_slice().into(),
+            scores: &vocabulary.scores,
             user_defined,
             byte_ids,
             unk,
