@@ -154,13 +154,8 @@ fn template(
     tokenizer: &Tokenizer,
     warnings: &mut Vec<Warning>,
 ) -> Result<ChatTemplate, OpenProblem> {
-    let text_of = |id: Option<u32>| {
-        let bytes = id.and_then(|id| metadata.tokens.get(id as usize).copied()).unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
-    };
-    let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
     if let Some(source) = &options.chat_template {
-        return ChatTemplate::new(source, &bos, &eos)
+        return ChatTemplate::new(source, tokenizer.special_texts())
             .map_err(|error| OpenProblem::Template { whose: "the given", error });
     }
     let named = |name: &str| {
@@ -170,7 +165,7 @@ fn template(
     match own {
         Some(source) => {
             let source = std::str::from_utf8(source).map_err(|_| OpenProblem::TemplateNotText)?;
-            ChatTemplate::new(source, &bos, &eos)
+            ChatTemplate::new(source, tokenizer.special_texts())
                 .map_err(|error| OpenProblem::Template { whose: "the model's own", error })
         }
         None => {
@@ -181,7 +176,7 @@ fn template(
                  give the right one with --chat-template FILE"
             );
             warnings.push(Warning { code: "no_chat_template", message });
-            Ok(ChatTemplate::chatml())
+            Ok(ChatTemplate::chatml(tokenizer.special_texts()))
         }
     }
 }

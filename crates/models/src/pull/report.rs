@@ -56,6 +56,8 @@ pub(super) struct Report<'a> {
     base: AtomicU64,
     /// Bytes of the whole model; 0 when unknown.
     total: AtomicU64,
+    /// Most that was told of the current source.
+    peak: AtomicU64,
     last: Mutex<Option<(Phase, Instant)>>,
 }
 
@@ -66,6 +68,7 @@ impl<'a> Report<'a> {
             source: Mutex::new(String::new()),
             base: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
             last: Mutex::new(None),
         }
     }
@@ -73,6 +76,7 @@ impl<'a> Report<'a> {
     pub(super) fn start_source(&self, source: String) {
         *self.source.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = source;
         self.base.store(0, Ordering::Relaxed);
+        self.peak.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn set_total(&self, total: Option<u64>) {
@@ -107,9 +111,12 @@ impl<'a> Report<'a> {
     pub(super) fn tell_now(&self, phase: Phase, done: u64) {
         let total = self.total.load(Ordering::Relaxed);
         let source = self.source.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let done = self.base.load(Ordering::Relaxed) + done;
+        let peak = self.peak.fetch_max(done, Ordering::Relaxed);
         (self.tell)(Progress {
             phase,
-            done: self.base.load(Ordering::Relaxed) + done,
+            // Unpacking goes through bytes that have come already: no bar should run backwards for it.
+            done: if phase == Phase::Unpacking { done.max(peak) } else { done },
             total: (total > 0).then_some(total),
             source,
         });

@@ -41,7 +41,9 @@ struct PipConfig {
 impl Pip {
     /// Asks pip for its configuration and tries whether its index can be reached at all.
     pub(super) async fn probe(job: &Job<'_>) -> Result<Pip, Stop> {
-        let python = job.settings.python.clone();
+        let named = &job.settings.python;
+        let is_path = named.components().count() > 1;
+        let python = std::path::absolute(named).ok().filter(|_| is_path).unwrap_or_else(|| named.clone());
         job.report.at(Phase::Connecting, 0);
         let mut command = base_command(&python);
         command.args(["config", "list"]).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -82,6 +84,8 @@ impl Pip {
         done: u64,
     ) -> Result<PathBuf, Stop> {
         let cannot = |detail: String| SourceError::Pip { requirement: requirement.to_string(), detail };
+        // Absolute, because pip runs in another folder.
+        let folder = &std::path::absolute(folder).map_err(|error| job.io(folder, error))?;
         let (target, scratch) = (folder.join("wheel"), folder.join("tmp"));
         for path in [&target, &scratch] {
             std::fs::create_dir_all(path).map_err(|error| job.io(path, error))?;
@@ -147,11 +151,8 @@ impl Pip {
                 largest = size;
                 last_byte = Instant::now();
             }
-            if largest > 0 {
-                job.report.at(Phase::Downloading, done + largest);
-            } else {
-                job.report.at(Phase::Connecting, done);
-            }
+            let phase = if done + largest > 0 { Phase::Downloading } else { Phase::Connecting };
+            job.report.at(phase, done + largest);
             if last_byte.elapsed() > SILENCE_LIMIT {
                 let _ = child.kill().await;
                 return Err(format!("nothing came for {} s", SILENCE_LIMIT.as_secs()));
