@@ -69,7 +69,8 @@ impl OpenModel {
         catalog: &Catalog,
         options: &OpenOptions,
     ) -> Result<OpenModel, OpenError> {
-        let fail = |problem: OpenProblem| OpenError { path: model.path().to_path_buf(), problem };
+        let fail =
+            |problem: OpenProblem| OpenError { path: model.path().to_path_buf(), problem: Box::new(problem) };
         let gguf = Gguf::open(model.path()).map_err(|error| fail(error.into()))?;
         let config = ModelConfig::from_gguf(&gguf).map_err(|error| fail(error.into()))?;
         weights::check_tensors(&gguf, &config).map_err(|error| fail(error.into()))?;

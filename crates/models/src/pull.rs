@@ -117,7 +117,7 @@ async fn pull_now(
     for source in &wanted.sources {
         report.start_source(source.to_string());
         report.at(Phase::Connecting, 0);
-        match job.from_source(source, &wanted, &stem).await {
+        match job.try_source(source, &wanted, &stem).await {
             Ok(model) => return Ok(model),
             Err(stop) => {
                 job.drop_empty_parts(&stem);
@@ -257,18 +257,18 @@ fn choose(
 
 impl Job<'_> {
     /// Everything from one source, up to the manifest.
-    async fn from_source(&self, source: &Source, wanted: &Wanted, stem: &str) -> Result<LocalModel, Stop> {
+    async fn try_source(&self, source: &Source, wanted: &Wanted, stem: &str) -> Result<LocalModel, Stop> {
         let single = PartPaths::new(&self.folder, &format!("{stem}.gguf"));
         let one = |fetched: Fetched| vec![(format!("{stem}.gguf"), fetched)];
         let (size, digest) = (wanted.exact_size(), wanted.sha256.as_deref());
         let files = match source {
             Source::HuggingFace { repo, file, quant, revision } => {
                 let hub = (Hub::HuggingFace, repo.as_str(), revision.as_str());
-                self.from_hub(hub, file.as_deref(), quant.as_deref(), wanted, stem).await?
+                self.try_hub(hub, file.as_deref(), quant.as_deref(), wanted, stem).await?
             }
             Source::ModelScope { repo, file, quant, revision } => {
                 let hub = (Hub::ModelScope, repo.as_str(), revision.as_str());
-                self.from_hub(hub, file.as_deref(), quant.as_deref(), wanted, stem).await?
+                self.try_hub(hub, file.as_deref(), quant.as_deref(), wanted, stem).await?
             }
             Source::Url(url) => {
                 let url = Url::parse(url)
@@ -297,7 +297,7 @@ impl Job<'_> {
 
     /// The file or the parts from a repository. A digest of the catalog is enough to ask for the file at once;
     /// otherwise the hub is asked what it has.
-    async fn from_hub(
+    async fn try_hub(
         &self,
         (hub, repo, revision): (Hub, &str, &str),
         file: Option<&str>,

@@ -12,7 +12,7 @@ pub struct OpenError {
     /// The (first) file.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub problem: OpenProblem,
+    pub problem: Box<OpenProblem>,
 }
 
 /// The file's errors name the file themselves.

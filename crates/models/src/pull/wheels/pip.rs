@@ -255,11 +255,9 @@ async fn connect(url: &Url, limit: Duration) -> Result<(), Option<String>> {
 
 /// The line in which pip says what is wrong.
 fn last_complaint(text: &str) -> String {
-    let errors = text.lines().filter_map(|line| line.trim().strip_prefix("ERROR: "));
-    let line = errors
-        .last()
-        .or_else(|| text.lines().rfind(|line| !line.trim().is_empty()))
-        .unwrap_or("no reason given");
+    let error = text.lines().rev().find_map(|line| line.trim().strip_prefix("ERROR: "));
+    let last = || text.lines().rfind(|line| !line.trim().is_empty());
+    let line = error.or_else(last).unwrap_or("no reason given");
     line.chars().take(300).collect()
 }
 
