@@ -55,6 +55,7 @@ export class App {
       onCreated: this.#created,
       onTitle: (id, title) => this.history.title(id, title),
       onTouched: (chat) => this.#touched(chat),
+      onLineLost: () => void this.server.refresh(),
       onAnswered: (chat, message) => {
         const text = message.parts.map((part) => (part.type === 'text' ? part.text : '')).join('');
         if (chat === this.#chat) this.announce(`${this.t.message.announceDone} ${text}`);

@@ -24,6 +24,8 @@ export interface ChatHooks {
   onTitle: (id: string, title: string) => void;
   /** Something changed on the server that the sidebar shows. */
   onTouched: (chat: Chat) => void;
+  /** The line of an answer broke; it is being picked up again. */
+  onLineLost: () => void;
   onAnswered: (chat: Chat, message: Message) => void;
   /** What a chat without a model of its own is answered by. */
   defaultModel: () => string | null;
@@ -376,7 +378,10 @@ export class Chat {
         pending.push(...events);
         paint();
       },
-      onLine: (up) => (this.#lineUp = up),
+      onLine: (up) => {
+        if (!up && this.#lineUp) this.#hooks.onLineLost();
+        this.#lineUp = up;
+      },
     })
       .catch((error: unknown) => {
         this.#hooks.onError(error);

@@ -24,6 +24,7 @@ function chatWith(api: Partial<Api>, id: string | null = 'c') {
     onCreated: vi.fn(),
     onTitle: vi.fn(),
     onTouched: vi.fn(),
+    onLineLost: vi.fn(),
     onAnswered: vi.fn(),
     defaultModel: () => 'm',
   };

@@ -10,6 +10,7 @@ export class History {
   #items = $state.raw<ConversationItem[]>([]);
   #next = $state.raw<string | null>(null);
   #query = $state('');
+  #answered = $state('');
   #status = $state<'first' | 'loading' | 'ready'>('first');
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** Answers that come after a newer question are thrown away. */
@@ -29,6 +30,10 @@ export class History {
   get query() {
     return this.#query;
   }
+  /** The question that the items on the screen answer; the one being typed may be ahead of it. */
+  get answered() {
+    return this.#answered;
+  }
   get status() {
     return this.#status;
   }
@@ -43,8 +48,10 @@ export class History {
     const turn = ++this.#turn;
     if (this.#status === 'ready') this.#status = 'loading';
     try {
-      const page = await this.#api.conversations(this.#query.trim(), null);
+      const query = this.#query.trim();
+      const page = await this.#api.conversations(query, null);
       if (turn !== this.#turn) return;
+      this.#answered = query;
       this.#items = page.items;
       this.#next = page.next;
       this.#status = 'ready';
@@ -59,7 +66,7 @@ export class History {
     const turn = ++this.#turn;
     this.#status = 'loading';
     try {
-      const page = await this.#api.conversations(this.#query.trim(), this.#next);
+      const page = await this.#api.conversations(this.#answered, this.#next);
       if (turn !== this.#turn) return;
       const known = new Set(this.#items.map((item) => item.id));
       this.#items = [...this.#items, ...page.items.filter((item) => !known.has(item.id))];
@@ -75,7 +82,7 @@ export class History {
   put(item: ConversationItem) {
     const rest = this.#items.filter(({ id }) => id !== item.id);
     const old = this.#items.find(({ id }) => id === item.id);
-    if (!old && this.#query !== '') return;
+    if (!old && this.#answered !== '') return;
     if (old && old.updated_at === item.updated_at) {
       this.#items = this.#items.map((other) =>
         other.id === item.id ? { ...other, ...item } : other,
