@@ -2,13 +2,8 @@
  * The real server for the tests: `daybreak serve` on a free port, a data directory of its own, and
  * the models of the test cache. `test` gives every file one server with SmolLM2.
  */
-import {
-  test as base,
-  expect,
-  type Locator,
-  type Page,
-} from "@playwright/test";
-import { spawn, type ChildProcess } from "node:child_process";
+import { test as base, expect, type Locator, type Page } from '@playwright/test';
+import { spawn, type ChildProcess } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -17,40 +12,33 @@ import {
   rmSync,
   symlinkSync,
   writeFileSync,
-} from "node:fs";
-import { homedir, tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+} from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 
-const root = resolve(import.meta.dirname, "../..");
-const binary = resolve(
-  root,
-  process.env["DAYBREAK_BIN"] ?? "target/release/daybreak",
-);
+const root = resolve(import.meta.dirname, '../..');
+const binary = resolve(root, process.env['DAYBREAK_BIN'] ?? 'target/release/daybreak');
 const cache =
-  process.env["DAYBREAK_TEST_MODELS"] ??
-  join(
-    process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"),
-    "daybreak/models",
-  );
+  process.env['DAYBREAK_TEST_MODELS'] ??
+  join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'daybreak/models');
 
 function modelFile(name: string): string {
   const path =
-    name === "smollm2-135m.gguf"
-      ? (process.env["DAYBREAK_TEST_MODEL"] ?? join(cache, name))
+    name === 'smollm2-135m.gguf'
+      ? (process.env['DAYBREAK_TEST_MODEL'] ?? join(cache, name))
       : join(cache, name);
-  if (!existsSync(path))
-    throw new Error(`${path} is missing: run \`make test-setup\``);
+  if (!existsSync(path)) throw new Error(`${path} is missing: run \`make test-setup\``);
   return path;
 }
 
 /** The entry of tests/catalog.toml, its file taken from the cache instead of from the network. */
 function catalogWithLocalFile(dir: string): string {
-  const text = readFileSync(join(root, "tests/catalog.toml"), "utf8");
+  const text = readFileSync(join(root, 'tests/catalog.toml'), 'utf8');
   const local = text.replace(
     /^sources = \[[\s\S]*?^\]/m,
-    `sources = [{ path = ${JSON.stringify(modelFile("qwen2.5-coder-0.5b.gguf"))} }]`,
+    `sources = [{ path = ${JSON.stringify(modelFile('qwen2.5-coder-0.5b.gguf'))} }]`,
   );
-  const path = join(dir, "catalog.toml");
+  const path = join(dir, 'catalog.toml');
   writeFileSync(path, local);
   return path;
 }
@@ -62,18 +50,15 @@ export interface ServerOptions {
 }
 
 export class Daybreak {
-  readonly dir = mkdtempSync(join(tmpdir(), "daybreak-browser-"));
+  readonly dir = mkdtempSync(join(tmpdir(), 'daybreak-browser-'));
   readonly #options: ServerOptions;
   #process: ChildProcess | undefined;
   #port = 0;
 
   constructor(options: ServerOptions = {}) {
     this.#options = options;
-    mkdirSync(join(this.dir, "data/models"), { recursive: true });
-    symlinkSync(
-      modelFile("smollm2-135m.gguf"),
-      join(this.dir, "data/models/smollm2-135m.gguf"),
-    );
+    mkdirSync(join(this.dir, 'data/models'), { recursive: true });
+    symlinkSync(modelFile('smollm2-135m.gguf'), join(this.dir, 'data/models/smollm2-135m.gguf'));
   }
 
   get url() {
@@ -83,55 +68,49 @@ export class Daybreak {
   /** Starts, or starts again on the same port and data. */
   async start() {
     const { args = [], withChinese } = this.#options;
-    const catalog = withChinese
-      ? ["--catalog", catalogWithLocalFile(this.dir)]
-      : [];
+    const catalog = withChinese ? ['--catalog', catalogWithLocalFile(this.dir)] : [];
     const server = spawn(
       binary,
       [
-        "serve",
-        "--port",
+        'serve',
+        '--port',
         String(this.#port),
-        "--data",
-        join(this.dir, "data"),
-        "--ctx",
-        "2048",
+        '--data',
+        join(this.dir, 'data'),
+        '--ctx',
+        '2048',
         ...catalog,
         ...args,
       ],
       // A home of its own: models that lie elsewhere on this machine are not part of the test.
       {
-        env: { PATH: process.env["PATH"] ?? "", HOME: this.dir },
-        stdio: ["ignore", "pipe", "pipe"],
+        env: { PATH: process.env['PATH'] ?? '', HOME: this.dir },
+        stdio: ['ignore', 'pipe', 'pipe'],
       },
     );
     this.#process = server;
-    let log = "";
-    server.stderr.on("data", (data: Buffer) => (log += data.toString()));
+    let log = '';
+    server.stderr.on('data', (data: Buffer) => (log += data.toString()));
     this.#port = await new Promise<number>((found, fail) => {
-      let out = "";
-      server.stdout.on("data", (data: Buffer) => {
+      let out = '';
+      server.stdout.on('data', (data: Buffer) => {
         out += data.toString();
         const port = /http:\/\/localhost:(\d+)/.exec(out)?.[1];
         if (port !== undefined) found(Number(port));
       });
-      server.on("error", fail);
-      server.on("exit", (code) =>
-        fail(new Error(`daybreak serve ended with ${code}:\n${log}`)),
-      );
+      server.on('error', fail);
+      server.on('exit', (code) => fail(new Error(`daybreak serve ended with ${code}:\n${log}`)));
       setTimeout(
-        () =>
-          fail(new Error(`daybreak serve did not listen within 60 s:\n${log}`)),
+        () => fail(new Error(`daybreak serve did not listen within 60 s:\n${log}`)),
         60_000,
       );
     });
   }
 
-  async end(signal: "SIGTERM" | "SIGKILL" = "SIGTERM") {
+  async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM') {
     const server = this.#process;
-    if (!server || server.exitCode !== null || server.signalCode !== null)
-      return;
-    const ended = new Promise((done) => server.once("exit", done));
+    if (!server || server.exitCode !== null || server.signalCode !== null) return;
+    const ended = new Promise((done) => server.once('exit', done));
     server.kill(signal);
     await ended;
   }
@@ -142,11 +121,8 @@ export class Daybreak {
   }
 }
 
-export const test = base.extend<
-  { page: Page },
-  { options: ServerOptions; daybreak: Daybreak }
->({
-  options: [{}, { option: true, scope: "worker" }],
+export const test = base.extend<{ page: Page }, { options: ServerOptions; daybreak: Daybreak }>({
+  options: [{}, { option: true, scope: 'worker' }],
   daybreak: [
     async ({ options }, use) => {
       const daybreak = new Daybreak(options);
@@ -154,19 +130,14 @@ export const test = base.extend<
       await use(daybreak);
       await daybreak.remove();
     },
-    { scope: "worker" },
+    { scope: 'worker' },
   ],
   page: async ({ page }, use) => {
     const problems: string[] = [];
-    page.on("pageerror", (error) =>
-      problems.push(error.stack ?? error.message),
-    );
-    page.on("console", (message) => {
+    page.on('pageerror', (error) => problems.push(error.stack ?? error.message));
+    page.on('console', (message) => {
       // A refused call is told by the page itself; what else ends up here is a mistake of ours.
-      if (
-        message.type() === "error" &&
-        !/Failed to load resource|ERR_/.test(message.text())
-      )
+      if (message.type() === 'error' && !/Failed to load resource|ERR_/.test(message.text()))
         problems.push(message.text());
     });
     await use(page);
@@ -176,14 +147,14 @@ export const test = base.extend<
 
 export { expect };
 
-export const composer = (page: Page): Locator => page.locator("#composer");
+export const composer = (page: Page): Locator => page.locator('#composer');
 export const answers = (page: Page): Locator =>
-  page.locator("article", {
-    has: page.getByRole("heading", { name: /^(Answer|.*的回答|回答)/ }),
+  page.locator('article', {
+    has: page.getByRole('heading', { name: /^(Answer|.*的回答|回答)/ }),
   });
 export const stopButton = (page: Page): Locator =>
-  page.getByRole("button", { name: /^(Stop the answer|停止回答)$/ });
-export const receipt = (page: Page): Locator => page.locator("button.receipt");
+  page.getByRole('button', { name: /^(Stop the answer|停止回答)$/ });
+export const receipt = (page: Page): Locator => page.locator('button.receipt');
 
 /** Opens a new chat in which answers are short and the same each time. */
 export async function open(
@@ -192,18 +163,18 @@ export async function open(
   settings: object = { temperature: 0, max_tokens: 24 },
 ) {
   await page.addInitScript((wanted) => {
-    const key = "daybreak.preferences";
+    const key = 'daybreak.preferences';
     if (localStorage.getItem(key) === null)
       localStorage.setItem(key, JSON.stringify({ settings: wanted }));
   }, settings);
   await page.goto(daybreak.url);
   await expect(composer(page)).toBeVisible();
-  await expect(page.locator("button.model")).toContainText("SmolLM2");
+  await expect(page.locator('button.model')).toContainText('SmolLM2');
 }
 
 export async function send(page: Page, text: string) {
   await composer(page).fill(text);
-  await composer(page).press("Enter");
+  await composer(page).press('Enter');
 }
 
 /** Says something and waits for the whole answer. */
@@ -222,9 +193,9 @@ export function exported(title: string, turns: string[]) {
       id: crypto.randomUUID(),
       conversation_id: id,
       parent_id: parent,
-      role: i % 2 === 0 ? "user" : "assistant",
-      status: "complete",
-      parts: [{ type: "text", text }],
+      role: i % 2 === 0 ? 'user' : 'assistant',
+      status: 'complete',
+      parts: [{ type: 'text', text }],
       created_at: Date.now() - (turns.length - i) * 1000,
       last_seq: 1,
     };
@@ -235,7 +206,7 @@ export function exported(title: string, turns: string[]) {
     id,
     title,
     title_is_auto: false,
-    model: "smollm2:135m",
+    model: 'smollm2:135m',
     settings: {},
     active_leaf_id: parent,
     created_at: Date.now(),
@@ -247,16 +218,14 @@ export function exported(title: string, turns: string[]) {
 /** Brings conversations in by the page's own menu. */
 export async function importConversations(page: Page, conversations: object[]) {
   const file = JSON.stringify({
-    format: "daybreak-conversations",
+    format: 'daybreak-conversations',
     version: 1,
     conversations,
   });
-  await page.locator("input[type=file][accept*=json]").setInputFiles({
-    name: "conversations.json",
-    mimeType: "application/json",
+  await page.locator('input[type=file][accept*=json]').setInputFiles({
+    name: 'conversations.json',
+    mimeType: 'application/json',
     buffer: Buffer.from(file),
   });
-  await expect(
-    page.getByRole("status").filter({ hasText: "imported" }),
-  ).toBeVisible();
+  await expect(page.getByRole('status').filter({ hasText: 'imported' })).toBeVisible();
 }
