@@ -45,9 +45,12 @@ pub(crate) struct Symbols {
     pub(crate) starts: Vec<u32>,
     /// Where the word ends.
     pub(crate) end: u32,
-    /// Of symbols `i` and `i + 1`.
+    /// While merging, symbols keep their places and are linked; a place that holds none any more is its own `next`.
+    prev: Vec<u32>,
+    next: Vec<u32>,
+    /// Scan: of the symbol here and the next.
+    pairs: Vec<Merge>,
     ranks: Vec<u32>,
-    merged: Vec<TokenId>,
 }
 
 impl Symbols {
@@ -65,55 +68,59 @@ impl Symbols {
 
     /// Merges until `join` has a rank for no pair. What remains stands in `ids` and `starts`.
     pub(crate) fn merge(&mut self, join: impl FnMut(Pair) -> Merge) {
+        if self.ids.len() < 2 {
+            return;
+        }
+        self.link();
         if self.ids.len() <= SCAN_LIMIT {
             self.merge_by_scan(join);
         } else {
             self.merge_by_lists(join);
         }
+        self.close_up();
     }
 
-    fn pair(&self, at: usize) -> Pair {
-        Pair {
-            left: self.ids[at],
-            right: self.ids[at + 1],
-            start: self.starts[at],
-            middle: self.starts[at + 1],
-            end: self.starts.get(at + 2).copied().unwrap_or(self.end),
-        }
+    fn link(&mut self) {
+        let n = u32::try_from(self.ids.len()).expect("words are cut to 32-bit lengths");
+        self.prev.clear();
+        self.prev.push(NONE);
+        self.prev.extend(0..n - 1);
+        self.next.clear();
+        self.next.extend(1..n);
+        self.next.push(NONE);
     }
 
     fn merge_by_scan(&mut self, mut join: impl FnMut(Pair) -> Merge) {
+        self.pairs.clear();
         self.ranks.clear();
-        self.merged.clear();
-        for at in 0..self.ids.len().saturating_sub(1) {
-            let Merge { rank, merged } = join(self.pair(at));
-            self.ranks.push(rank);
-            self.merged.push(merged);
+        for at in 0..self.ids.len() as u32 {
+            let merge = self.join(at, &mut join);
+            self.pairs.push(merge);
+            self.ranks.push(merge.rank);
         }
         while let Some(&least) = self.ranks.iter().min()
             && least != NONE
         {
             let at =
                 self.ranks.iter().position(|&rank| rank == least).expect("the least rank is among the ranks");
-            self.ids[at] = self.merged[at];
-            self.ids.remove(at + 1);
-            self.starts.remove(at + 1);
-            self.ranks.remove(at);
-            self.merged.remove(at);
-            let from = at.saturating_sub(1);
-            for changed in from..(at + 1).min(self.ranks.len()) {
-                let Merge { rank, merged } = join(self.pair(changed));
-                self.ranks[changed] = rank;
-                self.merged[changed] = merged;
+            let right = self.next[at];
+            let at = at as u32;
+            let prev = self.merge_at(at, self.pairs[at as usize].merged);
+            self.ranks[right as usize] = NONE;
+            for changed in [prev, at] {
+                if changed != NONE {
+                    let merge = self.join(changed, &mut join);
+                    self.pairs[changed as usize] = merge;
+                    self.ranks[changed as usize] = merge.rank;
+                }
             }
         }
     }
 
     fn merge_by_lists(&mut self, mut join: impl FnMut(Pair) -> Merge) {
-        let mut word = LinkedWord::new(self);
         let mut waiting = Waiting::default();
-        for at in 0..word.n - 1 {
-            waiting.add(word.join(at, &mut join).rank, at);
+        for at in 0..self.ids.len() as u32 {
+            waiting.add(self.join(at, &mut join).rank, at);
         }
         // What is walked now, and what was left for something better: ranks fall from one to the next.
         let mut walks: Vec<Walk> = Vec::new();
@@ -133,59 +140,39 @@ impl Symbols {
                 continue;
             };
             // The position may be stale: the pair that stands here now must have this rank.
-            let merge = word.join(at, &mut join);
+            let merge = self.join(at, &mut join);
             if merge.rank == walk.rank {
-                let prev = word.merge(at, merge.merged);
+                let prev = self.merge_at(at, merge.merged);
                 for changed in [prev, at] {
-                    waiting.add(word.join(changed, &mut join).rank, changed);
+                    waiting.add(self.join(changed, &mut join).rank, changed);
                 }
             }
         }
-        word.store();
-    }
-}
-
-/// A word whose symbols keep their places and are linked.
-struct LinkedWord<'a> {
-    symbols: &'a mut Symbols,
-    n: u32,
-    prev: Vec<u32>,
-    next: Vec<u32>,
-}
-
-impl LinkedWord<'_> {
-    fn new(symbols: &mut Symbols) -> LinkedWord<'_> {
-        let n = u32::try_from(symbols.ids.len()).expect("words are cut to 32-bit lengths");
-        let prev = (0..n).map(|at| at.checked_sub(1).unwrap_or(NONE)).collect();
-        let next = (0..n).map(|at| if at + 1 < n { at + 1 } else { NONE }).collect();
-        LinkedWord { symbols, n, prev, next }
     }
 
-    /// What the symbol at `at` becomes with its right neighbour. No merge for a place that holds none any more: such
-    /// a place links to itself.
+    /// What the symbol at `at` becomes with its right neighbour.
+    #[inline]
     fn join(&self, at: u32, join: &mut impl FnMut(Pair) -> Merge) -> Merge {
-        if at == NONE {
-            return NO_MERGE;
-        }
-        let right = self.next[at as usize];
+        let Some(&right) = self.next.get(at as usize) else { return NO_MERGE };
         if right == NONE || right == at {
             return NO_MERGE;
         }
         let after = self.next[right as usize];
         join(Pair {
-            left: self.symbols.ids[at as usize],
-            right: self.symbols.ids[right as usize],
-            start: self.symbols.starts[at as usize],
-            middle: self.symbols.starts[right as usize],
-            end: self.symbols.starts.get(after as usize).copied().unwrap_or(self.symbols.end),
+            left: self.ids[at as usize],
+            right: self.ids[right as usize],
+            start: self.starts[at as usize],
+            middle: self.starts[right as usize],
+            end: self.starts.get(after as usize).copied().unwrap_or(self.end),
         })
     }
 
     /// Merges the symbol at `at` with its right neighbour and returns the place before.
-    fn merge(&mut self, at: u32, merged: TokenId) -> u32 {
+    #[inline]
+    fn merge_at(&mut self, at: u32, merged: TokenId) -> u32 {
         let right = self.next[at as usize];
         let after = self.next[right as usize];
-        self.symbols.ids[at as usize] = merged;
+        self.ids[at as usize] = merged;
         self.next[at as usize] = after;
         self.next[right as usize] = right;
         if after != NONE {
@@ -195,17 +182,17 @@ impl LinkedWord<'_> {
     }
 
     /// Moves the symbols that are left together.
-    fn store(self) {
+    fn close_up(&mut self) {
         let mut n = 0;
         let mut at = 0;
         while at != NONE {
-            self.symbols.ids[n] = self.symbols.ids[at as usize];
-            self.symbols.starts[n] = self.symbols.starts[at as usize];
+            self.ids[n] = self.ids[at as usize];
+            self.starts[n] = self.starts[at as usize];
             n += 1;
             at = self.next[at as usize];
         }
-        self.symbols.ids.truncate(n);
-        self.symbols.starts.truncate(n);
+        self.ids.truncate(n);
+        self.starts.truncate(n);
     }
 }
 
@@ -339,7 +326,7 @@ mod tests {
         let mut state = seed;
         for start in 0..n {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            symbols.push(if seed % 4 == 0 { 1 } else { (state >> 16) % 6 }, start);
+            symbols.push(if seed.is_multiple_of(4) { 1 } else { (state >> 16) % 6 }, start);
         }
         symbols
     }
@@ -351,15 +338,22 @@ mod tests {
                 let symbols = word(n, seed);
                 let ends: Vec<u32> = (1..=n).collect();
                 let expected = slow(&symbols.ids, &ends, join);
-                let mut scanned = word(n, seed);
-                scanned.merge_by_scan(join);
-                assert_eq!(scanned.ids, expected, "scan, {n} symbols, seed {seed}");
-                if n > 1 {
-                    let mut listed = word(n, seed);
-                    listed.merge_by_lists(join);
-                    assert_eq!(listed.ids, expected, "lists, {n} symbols, seed {seed}");
-                    assert_eq!(listed.starts, scanned.starts);
+                let mut whole = word(n, seed);
+                whole.merge(join);
+                assert_eq!(whole.ids, expected, "{n} symbols, seed {seed}");
+                if n < 2 {
+                    continue;
                 }
+                let (mut scanned, mut listed) = (word(n, seed), word(n, seed));
+                scanned.link();
+                scanned.merge_by_scan(join);
+                scanned.close_up();
+                listed.link();
+                listed.merge_by_lists(join);
+                listed.close_up();
+                assert_eq!(scanned.ids, expected, "scan, {n} symbols, seed {seed}");
+                assert_eq!(listed.ids, expected, "lists, {n} symbols, seed {seed}");
+                assert_eq!(listed.starts, scanned.starts);
             }
         }
     }

@@ -45,9 +45,9 @@ pub(crate) struct PieceMap {
 }
 
 impl PieceMap {
-    /// An empty map with room for `n` pieces, at most half full.
+    /// An empty map with room for `n` pieces.
     pub(crate) fn with_capacity(n: usize) -> PieceMap {
-        let n_slots = (n * 2).next_power_of_two().max(16);
+        let n_slots = slots_for(n);
         PieceMap { slots: vec![(0, 0); n_slots], mask: n_slots - 1 }
     }
 
@@ -73,7 +73,19 @@ impl PieceMap {
     /// The id of the piece with exactly these bytes.
     #[inline]
     pub(crate) fn get(&self, pieces: &Pieces, bytes: &[u8]) -> Option<TokenId> {
-        let hash = hash_bytes(bytes);
+        self.get_hashed(pieces, bytes, hash_bytes(bytes))
+    }
+
+    /// Reads the slot where the search for this hash begins, so that it is at hand when [`PieceMap::get_hashed`]
+    /// comes: many such reads overlap, where searches one after the other would each wait for memory.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) -> u32 {
+        self.slots[hash as usize & self.mask].1
+    }
+
+    /// As [`PieceMap::get`], with the hash of the bytes known.
+    #[inline]
+    pub(crate) fn get_hashed(&self, pieces: &Pieces, bytes: &[u8], hash: u64) -> Option<TokenId> {
         let tag = (hash >> 32) as u32;
         let mut at = hash as usize & self.mask;
         loop {
@@ -87,6 +99,11 @@ impl PieceMap {
             at = (at + 1) & self.mask;
         }
     }
+}
+
+/// How many slots a table of `n` entries gets: a power of two, at most three quarters of it full.
+pub(crate) fn slots_for(n: usize) -> usize {
+    (n + n / 3 + 1).next_power_of_two().max(16)
 }
 
 /// A fast hash of short byte strings: eight bytes at a time, multiplied and folded (the scheme of `wyhash`).

@@ -315,23 +315,48 @@ impl Call<'_> {
 
 /// NFC of the text, its invalid bytes kept as they are; `None` where nothing changes.
 fn compose(text: &[u8]) -> Option<Vec<u8>> {
-    if text.is_ascii() {
+    // Below U+0300 nothing combines: the UTF-8 of what does begins with 0xCC or more.
+    if text.iter().all(|&byte| byte < 0xCC) {
         return None;
     }
     let mut out = Vec::new();
     let mut changed = false;
     for chunk in text.utf8_chunks() {
-        let valid = chunk.valid();
-        if is_nfc_quick(valid.chars()) == IsNormalized::Yes {
-            out.extend_from_slice(valid.as_bytes());
-        } else {
-            let composed: String = valid.nfc().collect();
-            changed |= composed != valid;
-            out.extend_from_slice(composed.as_bytes());
-        }
+        changed |= compose_into(chunk.valid(), &mut out);
         out.extend_from_slice(chunk.invalid());
     }
     changed.then_some(out)
+}
+
+/// Appends the NFC of `text` and tells whether that is another text. ASCII never joins what stands before it, so
+/// each ASCII character with what follows it is composed alone, and only where it may matter.
+fn compose_into(text: &str, out: &mut Vec<u8>) -> bool {
+    let mut changed = false;
+    let mut done = 0;
+    while let Some(at) = text[done..].find(may_combine).map(|at| done + at) {
+        let bytes = text.as_bytes();
+        let start = bytes[done..at].iter().rposition(u8::is_ascii).map_or(done, |idx| done + idx);
+        let end = bytes[at..].iter().position(u8::is_ascii).map_or(text.len(), |idx| at + idx);
+        out.extend_from_slice(&bytes[done..start]);
+        let part = &text[start..end];
+        if is_nfc_quick(part.chars()) == IsNormalized::Yes {
+            out.extend_from_slice(part.as_bytes());
+        } else {
+            let before = out.len();
+            part.nfc().for_each(|c| out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()));
+            changed |= out[before..] != *part.as_bytes();
+        }
+        done = end;
+    }
+    out.extend_from_slice(&text.as_bytes()[done..]);
+    changed
+}
+
+/// Whether NFC may change a text with this character. The common scripts that it never changes are passed over.
+fn may_combine(c: char) -> bool {
+    !matches!(c,
+        '\0'..='\u{2FF}' | '\u{3001}'..='\u{3029}' | '\u{3041}'..='\u{3098}' | '\u{309B}'..='\u{30FF}'
+        | '\u{3400}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7A3}' | '\u{FF00}'..='\u{FFEF}')
 }
 
 /// Vocabularies of plain UTF-8 pieces store a space as `▁`; their pieces are kept with the space itself, so both

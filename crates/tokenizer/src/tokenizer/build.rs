@@ -388,6 +388,7 @@ fn bpe(
         unit,
         merges: &vocabulary.merges,
         words,
+        kinds,
         byte_ids,
         whole_words: recipe.ignore_merges,
         unk,
