@@ -19,7 +19,7 @@ use crate::disjoint::Disjoint;
 use crate::elementwise::{gelu_of, silu_of};
 use crate::norm::{inverse_rms, mean_and_inverse_deviation};
 use crate::simd::{Kernel, Lanes, run_on};
-use crate::{Isa, Pool};
+use crate::{Isa, Operand, Pool};
 
 /// Words of one token's block of 32 columns.
 pub(crate) const BLOCK_WORDS: usize = 12;
@@ -172,6 +172,14 @@ impl Activations {
 
     pub(crate) fn has_f32(&self) -> bool {
         self.keep_f32
+    }
+
+    /// Bytes of 32 columns of a token.
+    pub(crate) fn bytes_per_32(&self, operand: Operand) -> usize {
+        match operand {
+            Operand::Int8 => BLOCK_WORDS * size_of::<u32>(),
+            Operand::F32 => BLOCK_LEN * size_of::<f32>(),
+        }
     }
 
     /// The int8 blocks of a panel: `[n_cols / 32][12 · width]` words.

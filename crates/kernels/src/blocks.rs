@@ -366,3 +366,63 @@ pub(crate) fn block_is_finite(ty: WeightType, b: &[u8]) -> bool {
         WeightType::Q6K => half(208),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Expected: Σ w[i] · (i mod 7 + 1), and w[1], w[17] and the last weight, of two blocks of the bytes below,
+    /// computed by `gguf.quants.dequantize` of the Python package gguf 0.19 (NumPy).
+    const EXPECTED: [(WeightType, f64, [f32; 3]); 8] = [
+        (WeightType::Q4_0, -0.35007476806640625, [-0.020004272, -0.05001068, -0.08001709]),
+        (WeightType::Q4_1, 21.75464630126953, [0.13502884, 0.02500534, 0.29006195]),
+        (WeightType::Q5_0, -4.691001892089844, [0.030006409, 0.040008545, 0.18003845]),
+        (WeightType::Q5_1, 54.02153778076172, [0.2050438, 0.19504166, 0.35007477]),
+        (WeightType::Q8_0, 10.662277221679688, [0.54011536, 0.34007263, 1.540329]),
+        (WeightType::Q4K, 5426.373950958252, [4.2359047, 3.965847, 0.98020935]),
+        (WeightType::Q5K, 12263.384181976318, [6.666424, 0.7251549, 0.93019867]),
+        (WeightType::Q6K, 1939.7242813110352, [-3.750801, -11.162384, 3.8008118]),
+    ];
+
+    #[test]
+    fn blocks_dequantise_as_the_reference_implementation_does() {
+        for (ty, sum, expected) in EXPECTED {
+            let n_bytes = ty.block_bytes();
+            let mut data: Vec<u8> =
+                (0..2 * n_bytes).map(|i| ((i * i * 31 + i * 7 + 5) % 251) as u8).collect();
+            let scales: &[usize] = match ty {
+                WeightType::Q6K => &[208],
+                WeightType::Q4_0 | WeightType::Q5_0 | WeightType::Q8_0 => &[0],
+                _ => &[0, 2],
+            };
+            for (k, block) in data.chunks_exact_mut(n_bytes).enumerate() {
+                for (&at, factor) in scales.iter().zip([1.0, -0.5]) {
+                    let scale = f16::from_f64(0.01 * (k + 1) as f64 * factor);
+                    block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+                }
+            }
+            let mut w = vec![0.0; 2 * ty.block_len()];
+            dequantize(ty, &data, &mut w);
+            let found: f64 = w.iter().enumerate().map(|(i, &w)| f64::from(w) * (i % 7 + 1) as f64).sum();
+            assert!((found - sum).abs() < 1e-6 * sum.abs(), "{ty:?}: {found}, expected {sum}");
+            for (found, expected) in [w[1], w[17], w[w.len() - 1]].into_iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() <= 1e-6 * expected.abs(),
+                    "{ty:?}: {found}, expected {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn float_types_come_back_as_they_are() {
+        let x = [0.0, -1.5, 65504.0, 0.25];
+        let mut found = [0.0; 4];
+        dequantize(WeightType::F32, &x.map(f32::to_le_bytes).concat(), &mut found);
+        assert_eq!(found, x);
+        dequantize(WeightType::F16, &x.map(|x| f16::from_f32(x).to_le_bytes()).concat(), &mut found);
+        assert_eq!(found, x);
+        dequantize(WeightType::BF16, &x.map(|x| bf16::from_f32(x).to_le_bytes()).concat(), &mut found);
+        assert_eq!(found, [0.0, -1.5, 65536.0, 0.25]);
+    }
+}

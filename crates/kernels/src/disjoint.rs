@@ -24,6 +24,11 @@ impl<'a, T> Disjoint<'a, T> {
         self.len
     }
 
+    /// Where an element lies, as a number to prefetch; not to be read through.
+    pub(crate) fn address(&self, idx: usize) -> *const T {
+        self.start.wrapping_add(idx)
+    }
+
     /// The elements `from .. from + len`.
     ///
     /// # Safety

@@ -264,6 +264,7 @@ impl PackedMatrix {
 }
 
 #[allow(unsafe_code)]
+#[allow(clippy::mut_from_ref)] // as `Disjoint::range`
 fn group_of<'a>(shared: &'a Disjoint<'_, u8>, group_idx: usize, group_bytes: usize) -> &'a mut [u8] {
     // SAFETY: every group is packed by one tile, and groups do not overlap.
     unsafe { shared.range(group_idx * group_bytes, group_bytes) }

@@ -46,10 +46,12 @@ pub const MAX_MATRICES: usize = 8;
 
 /// Bytes of weights that a tile of few tokens reads: some two microseconds from memory.
 const STREAM_TILE_BYTES: usize = 24 * 1024;
-/// Multiplications of a tile of many tokens: some forty microseconds.
-const BLOCKED_TILE_MACS: usize = 4 << 20;
-/// Panels of a tile of many tokens.
-const BLOCKED_TILE_PANELS: usize = 16;
+/// Bytes of activations that stay in the second cache while rows of weights pass: half of a small one.
+const TOKENS_BYTES: usize = 224 * 1024;
+/// Bytes of weights of a tile of many tokens, which stay there too while each panel meets them.
+const BLOCKED_TILE_BYTES: usize = 64 * 1024;
+/// Multiplications of a tile of many tokens at most: some hundred microseconds.
+const BLOCKED_TILE_MACS: usize = 8 << 20;
 /// Up to this many panels, each group of rows meets all of them while it is in the first cache; beyond,
 /// each panel meets all groups of the tile.
 const FEW_PANELS: usize = 3;
@@ -107,7 +109,7 @@ impl<'a> Part<'a> {
             Operand::F32 => x.has_f32(),
         };
         assert!(filled, "{} weights need activations as {:?}", mat.weight_type().name(), mat.needs());
-        let (groups_per_tile, panels_per_tile) = tile_shape(pool, x.n_tokens(), mat);
+        let (groups_per_tile, panels_per_tile) = tile_shape(pool, x, mat);
         Part {
             mat,
             kernels: Kernels::of(pool.isa(), mat.weight_type()),
@@ -127,17 +129,21 @@ impl<'a> Part<'a> {
 
 /// Groups and panels of a tile: small enough to share out evenly, large enough to be worth the counter, and
 /// within the second cache.
-fn tile_shape(pool: &Pool, n_tokens: usize, mat: &PackedMatrix) -> (usize, usize) {
-    let n_panels = n_panels(pool.isa(), n_tokens).max(1);
-    let n_groups = mat.n_groups();
-    let panels = n_panels.min(BLOCKED_TILE_PANELS);
-    let macs_per_group =
-        mat.layout().rows * mat.n_cols().max(1) * n_tokens.div_ceil(n_panels).max(1) * panels;
-    let by_bytes = STREAM_TILE_BYTES / mat.group_bytes().max(1);
-    let by_macs = BLOCKED_TILE_MACS / macs_per_group;
-    let even = n_groups.div_ceil(pool.n_threads() * 4);
-    let groups = if n_panels <= FEW_PANELS { by_bytes } else { by_macs.max(2) };
-    (groups.min(even).max(1), panels)
+fn tile_shape(pool: &Pool, x: &Activations, mat: &PackedMatrix) -> (usize, usize) {
+    let n_panels = n_panels(pool.isa(), x.n_tokens()).max(1);
+    let group_bytes = mat.group_bytes().max(1);
+    let even = mat.n_groups().div_ceil(pool.n_threads() * 4).max(1);
+    if n_panels <= FEW_PANELS {
+        return ((STREAM_TILE_BYTES / group_bytes).clamp(1, even), n_panels);
+    }
+    // Even chunks of tokens.
+    let token_bytes = (mat.n_cols() * x.bytes_per_32(mat.needs()) / BLOCK_LEN).max(1);
+    let panel_tokens = x.n_tokens().div_ceil(n_panels);
+    let panels_fit = (TOKENS_BYTES / (token_bytes * panel_tokens)).max(FEW_PANELS + 1);
+    let panels = n_panels.div_ceil(n_panels.div_ceil(panels_fit));
+    let macs_per_group = (mat.layout().rows * mat.n_cols() * panel_tokens * panels).max(1);
+    let groups = (BLOCKED_TILE_BYTES / group_bytes).min(BLOCKED_TILE_MACS / macs_per_group);
+    (groups.clamp(2.min(even), even), panels)
 }
 
 fn run_parts(pool: &Pool, x: &Activations, parts: &mut [Option<Part<'_>>]) {
@@ -161,10 +167,11 @@ fn run_parts(pool: &Pool, x: &Activations, parts: &mut [Option<Part<'_>>]) {
 
 fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
     let isa = part.mat.isa();
-    let n_token_tiles = n_panels.div_ceil(part.panels_per_tile);
-    let first_group = tile / n_token_tiles * part.groups_per_tile;
+    // Groups vary fastest: tiles that follow each other share the activations in the second cache.
+    let n_row_tiles = part.mat.n_groups().div_ceil(part.groups_per_tile);
+    let first_group = tile % n_row_tiles * part.groups_per_tile;
     let groups = first_group..(first_group + part.groups_per_tile).min(part.mat.n_groups());
-    let first_panel = tile % n_token_tiles * part.panels_per_tile;
+    let first_panel = tile / n_row_tiles * part.panels_per_tile;
     let panels = first_panel..(first_panel + part.panels_per_tile).min(n_panels);
     let width = part.kernels.n_groups;
     if panels.len() <= FEW_PANELS {
@@ -227,6 +234,15 @@ impl Output<'_> {
     #[inline(always)]
     fn place(&self, token: usize, row: usize) -> (usize, usize) {
         (self.first + token * self.stride + row, self.n_rows.saturating_sub(row))
+    }
+
+    /// Asks for the cache line of token `token`'s first row, to be written soon.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn prefetch(&self, token: usize) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a prefetch of any address is harmless; SSE is part of every x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.out.address(self.first + token * self.stride).cast()) }
     }
 
     /// Stores sums that are not a whole vector, or any for the scalar kernels.

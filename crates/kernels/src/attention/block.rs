@@ -3,6 +3,7 @@
 //! Up to six rows times two vectors, with all sums in registers. Every sum runs over its dimensions or keys in
 //! order, whatever the shape of the tile.
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
 use crate::kv::PAGE_LEN;
 use crate::simd::Lanes;

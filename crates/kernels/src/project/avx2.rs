@@ -5,6 +5,7 @@
 //! of 16 columns (31 · 127 · 8 = 31,496), 6 bits of 8 (63 · 127 · 4 = 32,004). Signed bytes go in as magnitudes,
 //! with their signs moved to the activations (128 · 127 · 2 = 32,512).
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
 use std::arch::x86_64::*;
 
@@ -52,6 +53,10 @@ unsafe fn tile<const TY: u8, const T: usize>(
     let is_k = const { layout_has_header(TY) };
     let mut acc = [_mm256_setzero_ps(); T];
     let (mut w, mut a) = (weights, activations);
+    for t in 0..T {
+        // The lines that will be written come while the products are computed.
+        output.prefetch(t);
+    }
     for _ in 0..n_supers {
         let (mut d, mut dmin) = (_mm256_setzero_ps(), _mm256_setzero_ps());
         if is_k {

@@ -4,6 +4,7 @@
 //! `vpdpbusd` multiplies unsigned weights with signed activations and adds four products into 32 bits, so all
 //! types are alike. Signed bytes are made unsigned by adding 128, which is taken back like the other offsets.
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
 use std::arch::x86_64::*;
 
@@ -84,6 +85,10 @@ unsafe fn tile<const TY: u8, const T: usize, const G: usize>(
     let layout = const { Layout::new(WeightType::ALL[TY as usize], ROWS) };
     let mut acc = [[_mm512_setzero_ps(); T]; G];
     let (mut w, mut a) = (weights, activations);
+    for t in 0..T {
+        // The lines that will be written come while the products are computed.
+        output.prefetch(t);
+    }
     for _ in 0..n_supers {
         let mut d = [_mm512_setzero_ps(); G];
         let mut dmin = [_mm512_setzero_ps(); G];

@@ -1,5 +1,6 @@
 //! Float weights times float activations: rows in the lanes, column after column.
 #![allow(unsafe_code)]
+#![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
 use super::{Kernels, Output, TileKernel};
 use crate::activations::MAX_PANEL;
