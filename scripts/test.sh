@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 bash scripts/need.sh cargo cc node npm python3 || exit 1
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/daybreak"
 logs=$(mktemp -d)
-trap 'bash tests/postgres.sh stop "$logs/pg" >/dev/null 2>&1; rm -rf "$logs"' EXIT
+trap 'rm -rf "$logs"' EXIT
 failed_parts=()
 passed=0
 failed=0
@@ -31,15 +31,13 @@ part() { # part NAME COMMAND…: runs it, counts what its runner printed, rememb
 }
 
 part "web build" make --no-print-directory web || exit 1
-part "build" cargo build --release --quiet --workspace --bins || exit 1
+part "build" cargo build --release --quiet --bin daybreak || exit 1
 part "test setup" bash scripts/test-setup.sh || exit 1
 export DAYBREAK_TEST_MODEL="$cache/models/smollm2-135m.gguf"
 export DAYBREAK_TEST_MODELS="$cache/models"
 part "lint" bash scripts/lint.sh
 part "web unit tests" npm --prefix web run --silent test
-DAYBREAK_TEST_POSTGRES=$(bash tests/postgres.sh start "$logs/pg") || { echo "PostgreSQL did not start" >&2; exit 1; }
-export DAYBREAK_TEST_POSTGRES
-part "rust tests" cargo test --release --workspace --quiet --no-fail-fast
+part "rust tests" sh tests/postgres.sh run cargo test --release --workspace --quiet --no-fail-fast
 export DAYBREAK_BIN="$PWD/target/release/daybreak"
 part "browser tests" bash tests/browser/run.sh
 

@@ -52,6 +52,7 @@ fn start_logging(verbose: u8, is_server: bool) {
     };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .with_target(verbose > 0)
         .init();

@@ -45,7 +45,7 @@ fn print_json(settings: &ModelSettings, local: &[LocalModel], all: bool, out: &m
     let here = local.iter().map(|model| {
         json!({
             "name": model.name, "size": model.size, "from": origin(model.origin),
-            "path": model.path().display().to_string(), "sha256": settings.library.sha256(model), "here": true,
+            "path": model.path().display().to_string(), "sha256": settings.library.known_sha256(model), "here": true,
         })
     });
     let catalog = settings.library.catalog().entries().iter();

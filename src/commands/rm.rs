@@ -7,7 +7,7 @@ use crate::config::ModelSettings;
 use crate::terminal::human_bytes;
 
 pub(crate) fn rm(args: cli::Rm) -> Result<()> {
-    let removed = ModelSettings::new(&args.data)?.library.remove(&args.model)?;
-    println!("deleted {} ({} freed)", args.model, human_bytes(removed.bytes));
+    let bytes = ModelSettings::new(&args.data)?.library.remove(&args.model)?;
+    println!("deleted {} ({} freed)", args.model, human_bytes(bytes));
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(crate) fn serve(args: cli::Serve) -> Result<()> {
     };
     let opens = args.open && config::has_display();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(server::serve(server_config, move |address| {
+    let on_ready = move |address| {
         let url = page_url(address);
         let mut out = std::io::stdout().lock();
         // A closed standard output is no reason not to serve.
@@ -58,7 +58,8 @@ pub(crate) fn serve(args: cli::Serve) -> Result<()> {
         if opens {
             let _ = std::process::Command::new("xdg-open").arg(&url).spawn();
         }
-    }))?;
+    };
+    runtime.block_on(server::serve(server_config, on_ready, server::shutdown_signal()))?;
     Ok(())
 }
 

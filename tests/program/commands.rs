@@ -14,12 +14,13 @@ fn run_answers_and_the_same_seed_answers_the_same() {
     let home = tempfile::tempdir().expect("a folder");
     let ask = |seed: &str| {
         let mut command = daybreak(home.path());
-        command.arg("run").arg(model()).arg("What is the capital of France?");
+        command.arg("run").arg(model()).arg("Write one sentence about the sea.");
         ok(command.args(["-n", "40", "--seed", seed]).output().expect("starts"))
     };
     let first = ask("7");
-    assert!(first.contains("Paris"), "{first}");
+    assert!(first.split_whitespace().count() > 3, "{first}");
     assert_eq!(first, ask("7"));
+    assert_ne!(first, ask("8"));
 }
 
 #[test]
@@ -28,7 +29,7 @@ fn run_reads_a_pipe() {
     let mut child = daybreak(home.path())
         .arg("run")
         .arg(model())
-        .args(["-n", "30", "--temperature", "0"])
+        .args(["-n", "40", "--temperature", "0"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

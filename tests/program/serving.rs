@@ -80,8 +80,8 @@ fn a_question_over_http_is_answered_and_the_server_ends_cleanly() {
     let server = Server::start(home.path(), &["--ctx", "512"]);
     let answer = server.post(
         "/v1/chat/completions",
-        r#"{"model": "", "messages": [{"role": "user", "content": "What is the capital of France?"}],
-            "temperature": 0, "max_tokens": 30}"#,
+        r#"{"model": "", "messages": [{"role": "user", "content": "What is the capital of Italy?"}],
+            "temperature": 0, "max_tokens": 40}"#,
     );
     // No model is named by the empty string.
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
@@ -91,12 +91,12 @@ fn a_question_over_http_is_answered_and_the_server_ends_cleanly() {
     let answer = server.post(
         "/v1/chat/completions",
         &serde_json::json!({
-            "model": id, "temperature": 0, "max_tokens": 30,
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "model": id, "temperature": 0, "max_tokens": 40,
+            "messages": [{"role": "user", "content": "What is the capital of Italy?"}],
         })
         .to_string(),
     );
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Paris"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Rome"), "{answer}");
     assert_eq!(server.terminate(), 0);
 }
 
