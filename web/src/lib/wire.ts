@@ -38,6 +38,7 @@ export interface Model {
   title: string;
   architecture?: string | null;
   parameters?: number | null;
+  quant?: string | null;
   file_size?: number | null;
   license?: string | null;
   languages: string[];

@@ -67,7 +67,10 @@ export class App {
     this.#chat = $state.raw(this.#newChat());
     this.server.onBack(() => void this.#fetchAll());
     addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'visible') void this.history.refresh();
+      if (document.visibilityState !== 'visible' || this.server.needsKey) return;
+      // Another page may have gone on with it meanwhile.
+      void this.history.refresh();
+      if (!this.#chat.busy && !this.#chat.streaming) void this.#chat.load();
     });
   }
 
