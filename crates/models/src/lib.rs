@@ -20,6 +20,7 @@ mod pull;
 mod pull_lock;
 mod quant;
 mod recommend;
+mod resolver;
 mod settings;
 mod web;
 

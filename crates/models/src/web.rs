@@ -36,6 +36,7 @@ impl Web {
         let mut builder = Client::builder()
             .no_proxy() // only what the settings say
             .tls_backend_preconfigured(tls)
+            .dns_resolver(std::sync::Arc::new(crate::resolver::SystemResolver))
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(settings.reach_limit)
             .user_agent(concat!("daybreak/", env!("CARGO_PKG_VERSION")));

@@ -36,3 +36,28 @@ pub(super) fn write_error(path: &Path, error: io::Error) -> PullError {
         _ => PullError::Io { path: path.to_path_buf(), source: error },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_finds_the_disk_full_is_told_as_such() {
+        let path = Path::new("/dev/full");
+        let error =
+            std::fs::File::options().write(true).open(path).and_then(|mut file| file.write_all(b"GGUF"));
+        let told = write_error(path, error.expect_err("/dev/full is full"));
+        assert_eq!(told.code(), "disk_full", "{told}");
+        assert!(told.to_string().starts_with("the disk is full: /dev needs more"), "{told}");
+    }
+
+    #[test]
+    fn some_room_is_left_to_others() {
+        let folder = std::env::temp_dir();
+        let free = free(&folder).expect("a temporary folder tells its free space");
+        assert!(check(&folder, 0).is_ok());
+        assert!(check(&folder, free).is_err());
+    }
+}

