@@ -19,7 +19,7 @@ use store::OwnerId;
 use crate::state::AppState;
 
 /// The routes under `/api`, except those of the models, the session and the state of the server.
-pub fn router() -> Router<AppState> {
+pub(crate) fn router() -> Router<AppState> {
     Router::new()
         .route("/api/conversations", get(conversations::list).post(conversations::create))
         .route(

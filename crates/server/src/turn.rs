@@ -17,4 +17,4 @@ pub(crate) mod start;
 mod title;
 mod writer;
 
-pub use runs::Runs;
+pub(crate) use runs::Runs;

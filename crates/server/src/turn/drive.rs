@@ -83,8 +83,9 @@ impl Job {
                 Err(e) => tracing::error!(answer = %run.id, "its end could not be saved: {e}"),
             }
         }
-        run.end();
+        // Who waits for the end may begin the next answer.
         drop(slot);
+        run.end();
     }
 }
 

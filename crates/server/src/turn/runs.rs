@@ -22,7 +22,7 @@ const SAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The running answers.
 #[derive(Debug)]
-pub struct Runs {
+pub(crate) struct Runs {
     state: Mutex<State>,
     n_running: watch::Sender<usize>,
 }
@@ -64,12 +64,12 @@ impl Drop for Slot {
 
 impl Runs {
     /// None run yet.
-    pub fn new() -> Arc<Runs> {
+    pub(crate) fn new() -> Arc<Runs> {
         Arc::new(Runs { state: Mutex::default(), n_running: watch::Sender::new(0) })
     }
 
     /// How many answers run.
-    pub fn n_running(&self) -> usize {
+    pub(crate) fn n_running(&self) -> usize {
         *self.n_running.borrow()
     }
 
@@ -119,7 +119,7 @@ impl Runs {
 
     /// Lets no new answer begin, waits up to `grace` for those that run, then stops the rest and waits until what they
     /// have said is saved.
-    pub async fn shutdown(&self, grace: Duration) {
+    pub(crate) async fn shutdown(&self, grace: Duration) {
         self.state().closed = true;
         if self.idle_within(grace).await {
             return;
