@@ -14,9 +14,9 @@ use serde_json::{Map, Value};
 use tokenizer::{ChatMessage, Reasoning};
 
 pub(crate) use prompt::on_blocking_thread;
-pub use prompt::{Dropped, PreparedPrompt, count_chat, count_text, prepare_chat, prepare_tokens};
+pub(crate) use prompt::{Dropped, PreparedPrompt, count_chat, count_text, prepare_chat, prepare_tokens};
 pub(crate) use text_events::from_submit;
-pub use text_events::{FinishReason, Finished, TextEvent, TextGeneration, TokenLogprob, Usage};
+pub(crate) use text_events::{FinishReason, Finished, TextEvent, TextGeneration, TokenLogprob};
 
 use crate::error::ApiError;
 use crate::model_host::LoadedModel;
@@ -24,7 +24,7 @@ use crate::state::AppState;
 
 /// What happens when a conversation does not fit into the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overflow {
+pub(crate) enum Overflow {
     /// [`ApiError::ContextLength`].
     Refuse,
     /// The oldest turns are left out, as many as needed; system messages and the last turn stay.
@@ -33,24 +33,24 @@ pub enum Overflow {
 
 /// A conversation to be answered.
 #[derive(Debug, Clone)]
-pub struct ChatInput {
+pub(crate) struct ChatInput {
     /// The messages, oldest first.
-    pub messages: Vec<ChatMessage>,
+    pub(crate) messages: Vec<ChatMessage>,
     /// Tool descriptions for the template, in OpenAI's form.
-    pub tools: Option<Value>,
+    pub(crate) tools: Option<Value>,
     /// More variables for the template (`chat_template_kwargs`), such as `enable_thinking`.
-    pub kwargs: Map<String, Value>,
+    pub(crate) kwargs: Map<String, Value>,
     /// What happens when it does not fit.
-    pub overflow: Overflow,
+    pub(crate) overflow: Overflow,
     /// Tokens that must stay free for the answer; at least 1.
-    pub reserve: usize,
+    pub(crate) reserve: usize,
     /// The beginning of the answer, when one that was stopped goes on.
-    pub answer_so_far: Option<String>,
+    pub(crate) answer_so_far: Option<String>,
 }
 
 impl ChatInput {
     /// These messages, refused when they do not fit, with nothing special.
-    pub fn new(messages: Vec<ChatMessage>) -> ChatInput {
+    pub(crate) fn new(messages: Vec<ChatMessage>) -> ChatInput {
         ChatInput {
             messages,
             tools: None,
@@ -62,7 +62,7 @@ impl ChatInput {
     }
 
     /// Switches the model's reasoning on or off, where its template has a switch for that.
-    pub fn set_reasoning(&mut self, reasoning: &Reasoning, on: bool) {
+    pub(crate) fn set_reasoning(&mut self, reasoning: &Reasoning, on: bool) {
         if let Some(kwarg) = reasoning.kwarg {
             self.kwargs.insert(kwarg.to_string(), Value::Bool(on));
         } else if let (Some(flag), false) = (reasoning.system_flag, on) {
@@ -80,52 +80,52 @@ impl ChatInput {
 
 /// How an answer is drawn and when it ends. All values are checked; see [`crate::params`] for the limits.
 #[derive(Debug, Clone)]
-pub struct Params {
+pub(crate) struct Params {
     /// 0 takes the likeliest token.
-    pub temperature: f32,
+    pub(crate) temperature: f32,
     /// Keeps the k likeliest tokens; 0 keeps all.
-    pub top_k: usize,
+    pub(crate) top_k: usize,
     /// Keeps the likeliest tokens up to this mass; 1 keeps all.
-    pub top_p: f32,
+    pub(crate) top_p: f32,
     /// Drops tokens less likely than this share of the likeliest; 0 drops none.
-    pub min_p: f32,
+    pub(crate) min_p: f32,
     /// Locally typical sampling; 1 keeps all.
-    pub typical_p: f32,
+    pub(crate) typical_p: f32,
     /// On tokens of the last [`Params::repeat_last_n`]; 1 is neutral.
-    pub repeat_penalty: f32,
+    pub(crate) repeat_penalty: f32,
     /// On tokens that were generated at all; 0 is neutral.
-    pub presence_penalty: f32,
+    pub(crate) presence_penalty: f32,
     /// On tokens, by how often they were generated; 0 is neutral.
-    pub frequency_penalty: f32,
+    pub(crate) frequency_penalty: f32,
     /// Window of the repetition penalty, in tokens.
-    pub repeat_last_n: usize,
+    pub(crate) repeat_last_n: usize,
     /// Added to the logits of these tokens.
-    pub logit_bias: Vec<(TokenId, f32)>,
+    pub(crate) logit_bias: Vec<(TokenId, f32)>,
     /// None: drawn, and told in [`TextGeneration::seed`].
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// None: as many as fit.
-    pub max_tokens: Option<usize>,
+    pub(crate) max_tokens: Option<usize>,
     /// The answer does not end before this many tokens.
-    pub min_tokens: usize,
+    pub(crate) min_tokens: usize,
     /// Texts that end the answer; they are not part of it.
-    pub stop: Vec<String>,
+    pub(crate) stop: Vec<String>,
     /// The answer ends by length or stop string only.
-    pub ignore_eos: bool,
+    pub(crate) ignore_eos: bool,
     /// Log-probabilities of the tokens and of this many alternatives.
-    pub logprobs: Option<u8>,
+    pub(crate) logprobs: Option<u8>,
     /// Tell reasoning (`<think>` …) apart from the answer; raw completions do not.
-    pub parse_reasoning: bool,
+    pub(crate) parse_reasoning: bool,
     /// Requests share cached prefixes within one scope: the owner.
-    pub cache_scope: u64,
+    pub(crate) cache_scope: u64,
     /// Who asks, for sharing the machine fairly.
-    pub fair_key: u64,
+    pub(crate) fair_key: u64,
     /// Higher goes first.
-    pub priority: i8,
+    pub(crate) priority: i8,
 }
 
 impl Params {
     /// OpenAI's defaults: temperature 1, nothing else.
-    pub fn openai() -> Params {
+    pub(crate) fn openai() -> Params {
         Params {
             temperature: 1.0,
             top_k: 0,
@@ -151,19 +151,8 @@ impl Params {
     }
 }
 
-/// Answers a conversation: template, context check, engine. Dropping the result cancels it within one step.
-pub async fn generate_chat(
-    state: &AppState,
-    model: &Arc<LoadedModel>,
-    input: ChatInput,
-    params: Params,
-) -> Result<TextGeneration, ApiError> {
-    let prepared = prepare_chat(model, input).await?;
-    generate(state, model, &prepared, params)
-}
-
 /// Continues a prompt that is ready. With `n` answers wanted, one prepared prompt serves them all.
-pub fn generate(
+pub(crate) fn generate(
     state: &AppState,
     model: &Arc<LoadedModel>,
     prompt: &PreparedPrompt,

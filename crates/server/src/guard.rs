@@ -21,7 +21,7 @@ use crate::state::AppState;
 
 /// The address of the client, put into each request by the accept loop.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+pub(crate) struct Peer(pub SocketAddr);
 
 /// What the page may load and do: its own files, no inline script or style, in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; \

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, Request};
 use axum::http::header;
 use futures::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use crate::error::ApiError;
@@ -22,7 +22,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(20);
 
 /// The body, read as JSON.
 #[derive(Debug)]
-pub struct JsonBody<T>(pub T);
+pub(crate) struct JsonBody<T>(pub T);
 
 impl<T, S> FromRequest<S> for JsonBody<T>
 where
@@ -86,9 +86,19 @@ fn drain(body: Body) {
     }));
 }
 
-/// Reads JSON; an empty body counts as `{}`.
+/// Reads a JSON object; an empty body counts as `{}`.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let bytes = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    let bytes = if first.is_none() { b"{}" } else { bytes };
+    // Serde would also read a list as the fields in their order.
+    if first.is_some_and(|byte| *byte != b'{') {
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => {
+                ApiError::WrongType { param: "body".to_string(), reason: "expected an object".to_string() }
+            }
+            Err(error) => explain(error, String::new()),
+        });
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -146,6 +156,7 @@ mod tests {
         assert!(matches!(parse::<Outer>(b"{\"items\": [").unwrap_err(), ApiError::BadJson { .. }));
         assert!(matches!(parse::<Outer>(b"{\"items\": []} x").unwrap_err(), ApiError::BadJson { .. }));
         assert!(matches!(parse::<Outer>(b"\xff").unwrap_err(), ApiError::BadJson { .. }));
+        assert!(matches!(parse::<Outer>(b"[[]]").unwrap_err(), ApiError::WrongType { .. }));
     }
 
     #[test]
@@ -165,7 +176,7 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_an_error_and_no_overflow() {
-        let text = "[".repeat(100_000);
+        let text = format!("{{\"a\": {}", "[".repeat(100_000));
         assert!(matches!(parse::<serde_json::Value>(text.as_bytes()), Err(ApiError::BadJson { .. })));
     }
 

@@ -25,7 +25,7 @@ const PER_TOKEN_BUCKETS: [f64; 12] =
 
 /// All counters.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Answers by (route, status). Routes are patterns, so their number is small.
     requests: Mutex<BTreeMap<(String, u16), u64>>,
     /// Requests being answered now.

@@ -18,13 +18,13 @@ use engine::{Engine, Isa};
 use models::{Library, LocalModel, OpenModel, ResolveError};
 use tokio::sync::watch;
 
-pub use listing::{ListedModel, ModelState};
+pub(crate) use listing::{ListedModel, ModelState};
 
 use crate::error::ApiError;
 use downloads::Download;
 
 /// The longest conversation when nobody says otherwise, in tokens.
-pub const DEFAULT_CTX: usize = 8192;
+pub(crate) const DEFAULT_CTX: usize = 8192;
 
 /// What the host is told; plain values of [`crate::config::ServerConfig`].
 #[derive(Debug, Clone)]
@@ -42,31 +42,31 @@ pub(crate) struct HostConfig {
 }
 
 /// A model in memory.
-pub struct LoadedModel {
+pub(crate) struct LoadedModel {
     /// Its full name.
-    pub name: String,
+    pub(crate) name: String,
     /// Tokenizer, template, configuration.
-    pub open: OpenModel,
+    pub(crate) open: OpenModel,
     /// The engine that runs it.
-    pub engine: Engine,
+    pub(crate) engine: Engine,
     /// Bytes it takes with all its keys and values.
-    pub memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
     sha256: OnceLock<String>,
 }
 
 impl LoadedModel {
     /// The longest conversation in tokens.
-    pub fn max_seq_len(&self) -> usize {
+    pub(crate) fn max_seq_len(&self) -> usize {
         self.engine.max_seq_len()
     }
 
     /// Digest of its (first) file, lower-case hex; none until it has been computed in the background.
-    pub fn sha256(&self) -> Option<String> {
+    pub(crate) fn sha256(&self) -> Option<String> {
         self.open.sha256.clone().or_else(|| self.sha256.get().cloned())
     }
 
     /// Digest of its chat template's source.
-    pub fn template_hash(&self) -> String {
+    pub(crate) fn template_hash(&self) -> String {
         self.open.template_sha256.clone()
     }
 }
@@ -130,7 +130,7 @@ impl FileStamp {
 
 /// The models of this server. Cheap to clone.
 #[derive(Clone)]
-pub struct ModelHost {
+pub(crate) struct ModelHost {
     inner: Arc<Inner>,
 }
 
@@ -167,12 +167,12 @@ impl ModelHost {
     }
 
     /// The model of this name, loaded if need be.
-    pub async fn get(&self, name: &str) -> Result<Arc<LoadedModel>, ApiError> {
+    pub(crate) async fn get(&self, name: &str) -> Result<Arc<LoadedModel>, ApiError> {
         self.get_watching(name, |_| {}).await
     }
 
     /// The named model, or the default one.
-    pub async fn get_or_default(&self, name: Option<&str>) -> Result<Arc<LoadedModel>, ApiError> {
+    pub(crate) async fn get_or_default(&self, name: Option<&str>) -> Result<Arc<LoadedModel>, ApiError> {
         match name {
             Some(name) => self.get(name).await,
             None => self.get(&self.default_name()).await,
@@ -180,7 +180,7 @@ impl ModelHost {
     }
 
     /// As [`ModelHost::get`], telling how far the loading is, from 0 to 1.
-    pub async fn get_watching(
+    pub(crate) async fn get_watching(
         &self,
         name: &str,
         mut on_progress: impl FnMut(f32) + Send,
@@ -203,7 +203,7 @@ impl ModelHost {
     }
 
     /// Begins to load a model without waiting for it; one that has failed before gets another chance.
-    pub async fn load(&self, name: &str) -> Result<(), ApiError> {
+    pub(crate) async fn load(&self, name: &str) -> Result<(), ApiError> {
         let name = self.catalog_name(name);
         match self.loaded(&name) {
             Some(_) => Ok(()),
@@ -212,14 +212,14 @@ impl ModelHost {
     }
 
     /// The name under which a model is listed, from a name, alias or beginning of one.
-    pub async fn full_name(&self, name: &str) -> Result<String, ApiError> {
+    pub(crate) async fn full_name(&self, name: &str) -> Result<String, ApiError> {
         let name = self.catalog_name(name);
         let is_known = self.state().slots.contains_key(&name);
         if is_known { Ok(name) } else { Ok(self.find(&name).await?.name) }
     }
 
     /// The model that answers when none is named.
-    pub fn default_name(&self) -> String {
+    pub(crate) fn default_name(&self) -> String {
         self.state().default_name.clone()
     }
 
@@ -228,7 +228,7 @@ impl ModelHost {
     }
 
     /// The model of this name if it is in memory.
-    pub fn loaded(&self, name: &str) -> Option<Arc<LoadedModel>> {
+    pub(crate) fn loaded(&self, name: &str) -> Option<Arc<LoadedModel>> {
         let name = self.catalog_name(name);
         let mut state = self.state();
         let Some(Slot::Loaded { model, used_at }) = state.slots.get_mut(&name) else { return None };
@@ -242,7 +242,7 @@ impl ModelHost {
     }
 
     /// Whether a request may name this model: it is known and on this disk. Loads nothing.
-    pub async fn check(&self, name: &str) -> Result<(), ApiError> {
+    pub(crate) async fn check(&self, name: &str) -> Result<(), ApiError> {
         match self.loaded(name) {
             Some(_) => Ok(()),
             None => self.find(&self.catalog_name(name)).await.map(|_| ()),
@@ -250,7 +250,7 @@ impl ModelHost {
     }
 
     /// All models in memory.
-    pub fn all_loaded(&self) -> Vec<Arc<LoadedModel>> {
+    pub(crate) fn all_loaded(&self) -> Vec<Arc<LoadedModel>> {
         let state = self.state();
         let mut loaded: Vec<_> = state
             .slots
@@ -265,12 +265,12 @@ impl ModelHost {
     }
 
     /// Whether any model is on its way into memory.
-    pub fn is_loading(&self) -> bool {
+    pub(crate) fn is_loading(&self) -> bool {
         self.state().slots.values().any(|slot| matches!(slot, Slot::Loading(_)))
     }
 
     /// Takes a model that was downloaded off this disk and, once nobody uses it, out of memory.
-    pub async fn remove(&self, name: &str) -> Result<(), ApiError> {
+    pub(crate) async fn remove(&self, name: &str) -> Result<(), ApiError> {
         let name = self.full_name(name).await.unwrap_or_else(|_| name.to_string());
         if let Some(download) = self.state().downloads.get(&name)
             && download.is_running()

@@ -32,7 +32,7 @@ const MAX_ADDRESSES: usize = 1024;
 
 /// Open sessions and failed attempts.
 #[derive(Debug)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     /// Random for each process, so that what is compared says nothing about the key.
     salt: [u8; 32],
     saved: Mutex<Saved>,

@@ -13,28 +13,28 @@ use crate::turn::Runs;
 
 /// The server's shared state; cheap to clone.
 #[derive(Clone)]
-pub struct AppState {
+pub(crate) struct AppState {
     /// Settings.
-    pub config: Arc<ServerConfig>,
+    pub(crate) config: Arc<ServerConfig>,
     /// Models, loaded and not.
-    pub models: ModelHost,
+    pub(crate) models: ModelHost,
     /// Conversations and small values.
-    pub store: store::Store,
+    pub(crate) store: store::Store,
     /// Answers in progress.
-    pub runs: Arc<Runs>,
+    pub(crate) runs: Arc<Runs>,
     /// Counters.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Who has signed in on the page.
-    pub sessions: Arc<Sessions>,
+    pub(crate) sessions: Arc<Sessions>,
     /// Whether the server is about to end.
-    pub shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
     /// Milliseconds since the Unix epoch.
-    pub started_at_ms: i64,
+    pub(crate) started_at_ms: i64,
 }
 
 /// How far the server's end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Serving.
     Running,
     /// No new work; running answers may finish.
@@ -45,7 +45,7 @@ pub enum Phase {
 
 /// Tells everyone how far the server's end has come. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     phase: Arc<watch::Sender<Phase>>,
 }
 
@@ -67,12 +67,12 @@ impl Shutdown {
     }
 
     /// Whether new work is refused.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         *self.phase.borrow() >= Phase::Draining
     }
 
     /// Returns once the given phase is reached.
-    pub async fn reached(&self, phase: Phase) {
+    pub(crate) async fn reached(&self, phase: Phase) {
         let mut receiver = self.phase.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
         let _ = receiver.wait_for(|now| *now >= phase).await;

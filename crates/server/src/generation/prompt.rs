@@ -18,49 +18,52 @@ use crate::model_host::LoadedModel;
 
 /// A prompt that fits into the context.
 #[derive(Debug, Clone)]
-pub struct PreparedPrompt {
+pub(crate) struct PreparedPrompt {
     /// Token ids, at least one.
-    pub ids: Vec<TokenId>,
+    pub(crate) ids: Vec<TokenId>,
     /// The end of the rendered text, for the reasoning parser; empty for raw prompts.
-    pub tail: String,
+    pub(crate) tail: String,
     /// Messages that went into it.
-    pub n_kept_messages: usize,
+    pub(crate) n_kept_messages: usize,
     /// What did not.
-    pub dropped: Dropped,
+    pub(crate) dropped: Dropped,
 }
 
 /// What was left out so that the rest fits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Dropped {
+pub(crate) struct Dropped {
     /// Messages.
-    pub n_messages: usize,
+    pub(crate) n_messages: usize,
     /// Tokens by which the prompt became shorter.
-    pub n_tokens: usize,
+    pub(crate) n_tokens: usize,
 }
 
 /// How much of a rendered prompt the reasoning parser gets to see: an opened tag stands at the very end.
 const TAIL_BYTES: usize = 256;
 
 /// Renders, tokenises and fits a conversation.
-pub async fn prepare_chat(model: &Arc<LoadedModel>, input: ChatInput) -> Result<PreparedPrompt, ApiError> {
+pub(crate) async fn prepare_chat(
+    model: &Arc<LoadedModel>,
+    input: ChatInput,
+) -> Result<PreparedPrompt, ApiError> {
     let model = Arc::clone(model);
     on_blocking_thread(move || fit(&model, &input)).await?
 }
 
 /// Tokens of a conversation as the model would see it, whether it fits or not.
-pub async fn count_chat(model: &Arc<LoadedModel>, input: &ChatInput) -> Result<usize, ApiError> {
+pub(crate) async fn count_chat(model: &Arc<LoadedModel>, input: &ChatInput) -> Result<usize, ApiError> {
     let (model, input) = (Arc::clone(model), input.clone());
     on_blocking_thread(move || Ok(encode(&model, &input, &input.messages)?.0.len())).await?
 }
 
 /// Tokens of a text that is part of a message.
-pub async fn count_text(model: &Arc<LoadedModel>, text: String) -> Result<usize, ApiError> {
+pub(crate) async fn count_text(model: &Arc<LoadedModel>, text: String) -> Result<usize, ApiError> {
     let model = Arc::clone(model);
     on_blocking_thread(move || model.open.tokenizer.encode(text.as_bytes(), Specials::AsText).len()).await
 }
 
 /// A raw prompt of token ids. `param` is the field that errors name.
-pub fn prepare_tokens(
+pub(crate) fn prepare_tokens(
     model: &LoadedModel,
     ids: Vec<TokenId>,
     param: &'static str,

@@ -21,7 +21,7 @@ use crate::state::{AppState, Phase, Shutdown};
 
 /// What happens to an answer, in order. After `Done` or `Failed` nothing follows.
 #[derive(Debug)]
-pub enum TextEvent {
+pub(crate) enum TextEvent {
     /// It waits; this many stand before it.
     Queued {
         /// How many.
@@ -33,8 +33,6 @@ pub enum TextEvent {
         done: usize,
         /// Tokens in all.
         total: usize,
-        /// Tokens that came from the cache.
-        cached: usize,
     },
     /// The tokens of the text that follows; only when log-probabilities were asked for.
     Tokens(Vec<TokenLogprob>),
@@ -50,22 +48,22 @@ pub enum TextEvent {
 
 /// A token with its log-probability and the likeliest alternatives.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TokenLogprob {
+pub(crate) struct TokenLogprob {
     /// Its id.
-    pub id: TokenId,
+    pub(crate) id: TokenId,
     /// Its bytes, which may be half a character.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Under the model's own distribution.
-    pub logprob: f32,
+    pub(crate) logprob: f32,
     /// Best first.
-    pub top: Vec<(Vec<u8>, f32)>,
+    pub(crate) top: Vec<(Vec<u8>, f32)>,
     /// Where its text begins in the answer, in characters.
-    pub char_offset: usize,
+    pub(crate) char_offset: usize,
 }
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinishReason {
+pub(crate) enum FinishReason {
     /// The model ended it, or a stop string was met.
     Stop,
     /// `max_tokens` or the end of the context.
@@ -76,40 +74,40 @@ pub enum FinishReason {
 
 /// How an answer ended and what it cost.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Finished {
+pub(crate) struct Finished {
     /// Why.
-    pub reason: FinishReason,
+    pub(crate) reason: FinishReason,
     /// The stop string, if one was met.
-    pub stop_string: Option<String>,
+    pub(crate) stop_string: Option<String>,
     /// Tokens.
-    pub usage: Usage,
+    pub(crate) usage: Usage,
     /// Seconds in the queue, in the prompt, in the answer.
-    pub timings: Timings,
+    pub(crate) timings: Timings,
 }
 
 /// Tokens of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Of the prompt.
-    pub prompt_tokens: usize,
+    pub(crate) prompt_tokens: usize,
     /// Of the answer, reasoning included.
-    pub completion_tokens: usize,
+    pub(crate) completion_tokens: usize,
     /// Of the prompt, from the cache.
-    pub cached_tokens: usize,
+    pub(crate) cached_tokens: usize,
     /// Of the answer, those that are reasoning.
-    pub reasoning_tokens: usize,
+    pub(crate) reasoning_tokens: usize,
 }
 
 /// An answer in progress. Dropping it cancels it within one step of the engine.
-pub struct TextGeneration {
+pub(crate) struct TextGeneration {
     /// The seed in use, given or drawn.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Tokens of the prompt.
-    pub n_prompt: usize,
+    pub(crate) n_prompt: usize,
     /// Messages that went into the prompt.
-    pub n_kept_messages: usize,
+    pub(crate) n_kept_messages: usize,
     /// What was left out of it.
-    pub dropped: Dropped,
+    pub(crate) dropped: Dropped,
     engine: Generation,
     decoder: Decoder,
     pending: VecDeque<TextEvent>,
@@ -203,7 +201,7 @@ impl TextGeneration {
     }
 
     /// The next event; none after the last.
-    pub async fn next(&mut self) -> Option<TextEvent> {
+    pub(crate) async fn next(&mut self) -> Option<TextEvent> {
         loop {
             if let Some(event) = self.pending.pop_front() {
                 return Some(event);
@@ -230,12 +228,12 @@ impl TextGeneration {
     }
 
     /// Ends the answer at the next step, with `Done` (unlike dropping, which ends it in silence).
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.engine.cancel();
     }
 
     /// The events as a stream.
-    pub fn into_stream(self) -> impl Stream<Item = TextEvent> + Send {
+    pub(crate) fn into_stream(self) -> impl Stream<Item = TextEvent> + Send {
         futures::stream::unfold(self, |mut generation| async {
             generation.next().await.map(|event| (event, generation))
         })
@@ -244,9 +242,7 @@ impl TextGeneration {
     fn take(&mut self, event: Event) {
         match event {
             Event::Queued { position } => self.pending.push_back(TextEvent::Queued { position }),
-            Event::Prefill { done, total, cached } => {
-                self.pending.push_back(TextEvent::Prefill { done, total, cached });
-            }
+            Event::Prefill { done, total, .. } => self.pending.push_back(TextEvent::Prefill { done, total }),
             Event::Token { id, logprob, top } => {
                 // After a stop string the engine may be one step ahead.
                 if self.decoder.stops.stopped().is_some() {

@@ -67,7 +67,7 @@ impl Download {
 
 impl ModelHost {
     /// Begins a download; one that runs already goes on. With `then_load`, the model is loaded when it is here.
-    pub async fn pull(&self, name: &str, then_load: bool) -> Result<(), ApiError> {
+    pub(crate) async fn pull(&self, name: &str, then_load: bool) -> Result<(), ApiError> {
         let config = &self.inner.config;
         let entry = config.library.catalog().find(name).map(|entry| entry.name.clone());
         let Some(name) = entry.or_else(|| HubName::parse(name).map(|hub| hub.to_string())) else {
@@ -126,7 +126,7 @@ impl ModelHost {
     }
 
     /// Stops a download, or forgets one that failed. What has come stays for the next try.
-    pub fn cancel_pull(&self, name: &str) -> Result<(), ApiError> {
+    pub(crate) fn cancel_pull(&self, name: &str) -> Result<(), ApiError> {
         let name = self.catalog_name(name);
         let mut state = self.state();
         let Some(download) = state.downloads.get(&name) else {

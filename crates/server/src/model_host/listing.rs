@@ -10,20 +10,20 @@ use crate::error::ApiError;
 
 /// How far a download is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DownloadProgress {
+pub(crate) struct DownloadProgress {
     /// Bytes that are here.
-    pub done: u64,
+    pub(crate) done: u64,
     /// Bytes of the whole model, when known.
-    pub total: Option<u64>,
+    pub(crate) total: Option<u64>,
     /// Smoothed.
-    pub bytes_per_second: u64,
+    pub(crate) bytes_per_second: u64,
     /// `waiting`, `connecting`, `checking`, `downloading` or `unpacking`.
-    pub phase: &'static str,
+    pub(crate) phase: &'static str,
 }
 
 /// What a model is doing.
 #[derive(Debug, Clone, PartialEq)]
-pub enum ModelState {
+pub(crate) enum ModelState {
     /// It could be downloaded.
     Available,
     /// It is being downloaded.
@@ -45,43 +45,43 @@ pub enum ModelState {
 
 /// One model of the page's list.
 #[derive(Clone)]
-pub struct ListedModel {
+pub(crate) struct ListedModel {
     /// Full name.
-    pub name: String,
+    pub(crate) name: String,
     /// The catalog's entry, if it has one.
-    pub entry: Option<CatalogEntry>,
+    pub(crate) entry: Option<CatalogEntry>,
     /// Its file, if it is on this disk.
-    pub local: Option<LocalModel>,
+    pub(crate) local: Option<LocalModel>,
     /// What it is doing.
-    pub state: ModelState,
+    pub(crate) state: ModelState,
     /// Bytes it needs, or takes.
-    pub memory_needed: u64,
+    pub(crate) memory_needed: u64,
     /// Whether that fits beside what cannot be unloaded.
-    pub fits: bool,
+    pub(crate) fits: bool,
     /// Whether it is the one to recommend.
-    pub recommended: bool,
+    pub(crate) recommended: bool,
     /// Whether it answers when none is named.
-    pub default: bool,
+    pub(crate) default: bool,
     /// The loaded model, if it is.
-    pub loaded: Option<Arc<LoadedModel>>,
+    pub(crate) loaded: Option<Arc<LoadedModel>>,
 }
 
 /// One model of `/v1/models`.
 #[derive(Debug, Clone)]
-pub struct ServableModel {
+pub(crate) struct ServableModel {
     /// Full name.
-    pub name: String,
+    pub(crate) name: String,
     /// Seconds since 1970.
-    pub created: i64,
+    pub(crate) created: i64,
     /// Whether it is in memory.
-    pub loaded: bool,
+    pub(crate) loaded: bool,
     /// The longest conversation, when it is loaded.
-    pub max_seq_len: Option<usize>,
+    pub(crate) max_seq_len: Option<usize>,
 }
 
 impl ModelHost {
     /// Every model, for a person who speaks `language`: those on this disk, then the catalog's.
-    pub async fn list(&self, language: &str) -> Result<Vec<ListedModel>, ApiError> {
+    pub(crate) async fn list(&self, language: &str) -> Result<Vec<ListedModel>, ApiError> {
         let here = self.local_models().await?;
         let catalog = self.inner.config.library.catalog();
         let memory = MachineMemory::read();
@@ -126,7 +126,7 @@ impl ModelHost {
     }
 
     /// The models that a request may name, those in memory first.
-    pub async fn servable(&self) -> Result<Vec<ServableModel>, ApiError> {
+    pub(crate) async fn servable(&self) -> Result<Vec<ServableModel>, ApiError> {
         let here = self.local_models().await?;
         let loaded = self.all_loaded();
         let mut servable: Vec<ServableModel> = here

@@ -84,7 +84,7 @@ async fn a_seed_repeats_and_n_answers_take_the_seeds_that_follow() {
         let index = choice["index"].as_u64().unwrap() as usize;
         streamed[index].push_str(choice["delta"]["content"].as_str().unwrap_or(""));
     }
-    assert_eq!(streamed, texts);
+    assert_eq!(streamed[..], texts[..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
