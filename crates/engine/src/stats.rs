@@ -23,7 +23,7 @@ pub struct EngineStats {
     pub generated_tokens_total: u64,
     /// Steps computed.
     pub steps_total: u64,
-    /// Requests that ended with an answer, at its end or cancelled by `Generation::cancel`.
+    /// Requests that were answered to the end.
     pub finished_total: u64,
     /// Requests whose caller went away or cancelled.
     pub cancelled_total: u64,

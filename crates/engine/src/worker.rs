@@ -43,6 +43,8 @@ pub(crate) struct Worker {
     batch: Batch,
     /// What the spans of `batch` belong to: positions in `running`, ascending, and tokens of each.
     planned: Vec<(usize, usize)>,
+    /// Over in this step, not told yet.
+    ended: Vec<(Sequence, Result<FinishReason, EngineError>)>,
     scratch: Vec<Mutex<DrawScratch>>,
     totals: EngineStats,
     mean_request_s: f64,
@@ -78,6 +80,7 @@ impl Worker {
             pace: Pace::default(),
             batch: Batch::default(),
             planned: Vec::new(),
+            ended: Vec::new(),
             scratch: (0..model.max_logit_rows()).map(|_| new_scratch()).collect(),
             totals: EngineStats::default(),
             mean_request_s: 1.0,
@@ -146,19 +149,22 @@ impl Worker {
             let profile = std::mem::take(&mut self.model.stopwatch.profile);
             lock(&self.shared.profile).add(&profile);
         }
+        // Told last, so that who hears it finds the counters true.
+        for (mut sequence, outcome) in self.ended.drain(..) {
+            match outcome {
+                Ok(reason) => sequence.finish(reason),
+                Err(error) => sequence.fail(error),
+            }
+        }
     }
 
     /// Lets go of sequences whose callers went away or asked to stop.
     fn drop_cancelled(&mut self) {
-        let ended = extract(&mut self.waiting, Sequence::is_cancelled)
-            .into_iter()
-            .chain(extract(&mut self.running, Sequence::is_cancelled));
-        for mut sequence in ended {
-            sequence.retire(&mut self.table);
-            sequence.finish(FinishReason::Cancelled);
-            self.is_starved = false;
-            self.fair.leave(sequence.fair_key);
+        let mut ended = extract(&mut self.waiting, Sequence::is_cancelled);
+        ended.append(&mut extract(&mut self.running, Sequence::is_cancelled));
+        for sequence in ended {
             self.totals.cancelled_total += 1;
+            self.end(sequence, Ok(FinishReason::Cancelled));
         }
     }
 
@@ -425,28 +431,23 @@ impl Worker {
         }
         ended.sort_by_key(|(i, _)| *i);
         for (i, outcome) in ended.into_iter().rev() {
-            let mut sequence = self.running.remove(i);
-            self.end(&mut sequence, outcome);
+            let sequence = self.running.remove(i);
+            match &outcome {
+                Ok(_) => self.totals.finished_total += 1,
+                Err(_) => self.totals.failed_total += 1,
+            }
+            self.end(sequence, outcome);
         }
     }
 
-    fn end(&mut self, sequence: &mut Sequence, outcome: Result<FinishReason, EngineError>) {
-        match outcome {
-            Ok(reason) => {
-                sequence.retire(&mut self.table);
-                let took = sequence.submitted.elapsed().as_secs_f64();
-                self.mean_request_s += 0.1 * (took - self.mean_request_s);
-                self.totals.finished_total += 1;
-                sequence.finish(reason);
-            }
-            Err(error) => {
-                sequence.retire(&mut self.table);
-                self.totals.failed_total += 1;
-                sequence.fail(error);
-            }
-        }
-        self.is_starved = false;
+    /// Takes a sequence's pages back; its caller is told at the end of the step.
+    fn end(&mut self, mut sequence: Sequence, outcome: Result<FinishReason, EngineError>) {
+        sequence.retire(&mut self.table);
         self.fair.leave(sequence.fair_key);
+        self.is_starved = false;
+        let took = sequence.submitted.elapsed().as_secs_f64();
+        self.mean_request_s += 0.1 * (took - self.mean_request_s);
+        self.ended.push((sequence, outcome));
     }
 
     /// Ends everything: requests that are held, and those still in the inbox.
@@ -460,6 +461,7 @@ impl Worker {
         drop(inbox);
         sequences.append(&mut self.waiting);
         sequences.append(&mut self.running);
+        sequences.extend(self.ended.drain(..).map(|(sequence, _)| sequence));
         for mut sequence in sequences {
             sequence.fail(error.clone());
         }

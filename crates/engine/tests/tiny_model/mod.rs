@@ -9,8 +9,8 @@ use weights::{Gguf, GgufWriter, ModelConfig, TensorType, Value};
 
 pub(crate) const VOCAB_SIZE: usize = 320;
 pub(crate) const N_EMBD: usize = 256;
-pub(crate) const N_FF: usize = 512;
-pub(crate) const N_LAYERS: usize = 3;
+pub(crate) const N_FF: usize = 256;
+pub(crate) const N_LAYERS: usize = 2;
 pub(crate) const N_HEADS: usize = 4;
 pub(crate) const N_KV_HEADS: usize = 2;
 pub(crate) const HEAD_DIM: usize = 64;
