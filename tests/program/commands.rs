@@ -93,7 +93,7 @@ license = "Apache-2.0"
 languages = ["en"]
 context_length = 8192
 sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-sources = [{{ kind = "file", path = "{}" }}]
+sources = [{{ path = "{}" }}]
 "#,
         model().display()
     );
