@@ -14,7 +14,9 @@ fn var(name: &str) -> Option<String> {
 }
 
 fn home() -> Result<PathBuf> {
-    std::env::home_dir().filter(|home| !home.as_os_str().is_empty()).context("the home directory is not known: set HOME, or give --data DIR")
+    std::env::home_dir()
+        .filter(|home| !home.as_os_str().is_empty())
+        .context("the home directory is not known: set HOME, or give --data DIR")
 }
 
 /// Where models and conversations lie: the flag, else `$XDG_DATA_HOME/daybreak`, else
@@ -113,7 +115,8 @@ pub(crate) const DEFAULT_MAX_CTX: usize = 8192;
 pub(crate) fn engine_config(args: &EngineArgs, model: &models::OpenModel) -> Result<EngineConfig> {
     let trained = model.config.max_seq_len;
     let max_seq_len = args.ctx.map_or(trained.min(DEFAULT_MAX_CTX), |ctx| ctx as usize);
-    let whole = engine::kv_bytes_per_token(&model.config) as u64 * (max_seq_len as u64 + kernels::PAGE_LEN as u64);
+    let whole =
+        engine::kv_bytes_per_token(&model.config) as u64 * (max_seq_len as u64 + kernels::PAGE_LEN as u64);
     Ok(EngineConfig {
         n_threads: args.threads.map_or_else(default_threads, usize::from),
         isa: isa()?,

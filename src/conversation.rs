@@ -60,13 +60,19 @@ impl Conversation {
     }
 
     /// Answers the conversation as it stands and adds the answer to it. Setting `stop` ends the answer.
-    pub(crate) fn answer(&mut self, stop: &AtomicBool, show: impl FnMut(Piece<'_>) -> Result<()>) -> Result<Answer> {
+    pub(crate) fn answer(
+        &mut self,
+        stop: &AtomicBool,
+        show: impl FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<Answer> {
         let mut extra = serde_json::Map::new();
         if !self.thinks {
             extra.extend(self.model.template.reasoning().off_kwargs());
         }
-        let input =
-            RenderInput { extra: (!extra.is_empty()).then_some(&extra), ..RenderInput::prompt(&self.messages, now()) };
+        let input = RenderInput {
+            extra: (!extra.is_empty()).then_some(&extra),
+            ..RenderInput::prompt(&self.messages, now())
+        };
         let rendered = self.model.template.render(&input)?;
         let ids = self.model.tokenizer.encode_rendered(&rendered);
         let parser = ReasoningParser::new(self.model.template.reasoning(), rendered.text());
@@ -145,7 +151,9 @@ impl Conversation {
 
 /// Seconds since 1970.
 fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
 }
 
 /// Any seed will do when none was asked for, as long as it differs from run to run.

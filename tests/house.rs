@@ -32,7 +32,10 @@ fn sources(folders: &[&str], extensions: &[&str]) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
-                if !matches!(path.file_name().and_then(|n| n.to_str()), Some("target" | "node_modules" | "dist")) {
+                if !matches!(
+                    path.file_name().and_then(|n| n.to_str()),
+                    Some("target" | "node_modules" | "dist")
+                ) {
                     open.push(path);
                 }
             } else if path.extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e)) {
@@ -47,7 +50,8 @@ fn sources(folders: &[&str], extensions: &[&str]) -> Vec<PathBuf> {
 #[test]
 fn the_arrows_are_those_of_the_drawing() {
     let text = read("ARCHITECTURE.md");
-    let block = text.split("```arrows").nth(1).and_then(|rest| rest.split("```").next()).expect("an arrows block");
+    let block =
+        text.split("```arrows").nth(1).and_then(|rest| rest.split("```").next()).expect("an arrows block");
     let drawn: BTreeMap<String, BTreeSet<String>> = block
         .lines()
         .filter_map(|line| line.split_once('→'))
@@ -117,7 +121,8 @@ fn unsafe_code_stands_in_its_two_homes_only() {
 fn only_the_binary_reads_the_environment() {
     for path in sources(&["src", "crates"], &["rs"]) {
         let relative = path.strip_prefix(root()).expect("under the root").to_string_lossy().into_owned();
-        let is_test = relative.contains("/tests") || relative.contains("/benches/") || relative.contains("/examples/");
+        let is_test =
+            relative.contains("/tests") || relative.contains("/benches/") || relative.contains("/examples/");
         if relative == "src/config.rs" || relative.ends_with("build.rs") || is_test {
             continue;
         }
@@ -134,8 +139,20 @@ fn only_the_binary_reads_the_environment() {
 
 /// Licences a dependency may have: permissive, and those of data or fonts that ask for no more.
 const LICENCES: &[&str] = &[
-    "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD", "Unlicense", "CC0-1.0", "MIT-0",
-    "BSL-1.0", "Unicode-3.0", "CDLA-Permissive-2.0", "MPL-2.0",
+    "MIT",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "Unlicense",
+    "CC0-1.0",
+    "MIT-0",
+    "BSL-1.0",
+    "Unicode-3.0",
+    "CDLA-Permissive-2.0",
+    "MPL-2.0",
 ];
 
 #[test]

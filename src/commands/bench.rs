@@ -25,7 +25,11 @@ pub(crate) fn bench(args: cli::Bench) -> Result<()> {
     let (n_prompt, n_new) = (args.prompt_tokens as usize, args.new_tokens as usize);
     let max_seq_len = n_prompt.max(n_new + 1) + 8;
     if max_seq_len > model.config.max_seq_len {
-        bail!("{} was trained for {} tokens; ask for fewer with -p and -n", model.name, model.config.max_seq_len);
+        bail!(
+            "{} was trained for {} tokens; ask for fewer with -p and -n",
+            model.name,
+            model.config.max_seq_len
+        );
     }
     // Room for what a round leaves in the cache, so that no round waits for pages.
     let per_token = engine::kv_bytes_per_token(&model.config) as u64;
@@ -46,8 +50,9 @@ pub(crate) fn bench(args: cli::Bench) -> Result<()> {
     measure(&engine, vocab_size, u32::MAX, n_prompt.min(32), 2)?; // caches and clocks, not counted
     engine.profile();
     engine.set_profiling(args.profile);
-    let rounds =
-        (0..args.rounds).map(|round| measure(&engine, vocab_size, round, n_prompt, n_new)).collect::<Result<Vec<_>>>()?;
+    let rounds = (0..args.rounds)
+        .map(|round| measure(&engine, vocab_size, round, n_prompt, n_new))
+        .collect::<Result<Vec<_>>>()?;
     let profile = args.profile.then(|| engine.profile());
 
     let report = json!({
@@ -78,8 +83,9 @@ pub(crate) fn bench(args: cli::Bench) -> Result<()> {
 /// Reads a prompt, then decodes from an empty context, as llama-bench does. Each round has its own prompt:
 /// a cached one would measure the cache.
 fn measure(engine: &Engine, vocab_size: u32, round: u32, n_prompt: usize, n_new: usize) -> Result<Round> {
-    let prompt: Vec<TokenId> =
-        (0..n_prompt as u32).map(|i| (i.wrapping_mul(7919).wrapping_add(round.wrapping_mul(104_729))) % vocab_size).collect();
+    let prompt: Vec<TokenId> = (0..n_prompt as u32)
+        .map(|i| (i.wrapping_mul(7919).wrapping_add(round.wrapping_mul(104_729))) % vocab_size)
+        .collect();
     let started = Instant::now();
     let mut first_token = None;
     let mut generation = engine.submit(generate(prompt, 1))?;

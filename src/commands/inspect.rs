@@ -21,9 +21,16 @@ pub(crate) fn inspect(args: cli::Inspect) -> Result<()> {
     for path in gguf.paths() {
         writeln!(out, "file        {}", path.display())?;
     }
-    writeln!(out, "format      GGUF v{}, {}, aligned to {}", gguf.version(), human_bytes(gguf.file_size()), gguf.alignment())?;
+    writeln!(
+        out,
+        "format      GGUF v{}, {}, aligned to {}",
+        gguf.version(),
+        human_bytes(gguf.file_size()),
+        gguf.alignment()
+    )?;
 
-    let config = ModelConfig::from_gguf(&gguf).and_then(|config| check_tensors(&gguf, &config).map(|()| config));
+    let config =
+        ModelConfig::from_gguf(&gguf).and_then(|config| check_tensors(&gguf, &config).map(|()| config));
     if let Ok(config) = &config {
         write_shape(&mut out, config)?;
         let ctx = args.ctx.map_or(config.max_seq_len.min(DEFAULT_MAX_CTX), |ctx| ctx as usize);
@@ -100,7 +107,8 @@ fn describe(value: &Value<'_>, full: bool) -> String {
         Value::Array(array) => {
             let shown = if full { array.len() } else { array.len().min(SHOWN_ITEMS) };
             let items: Vec<String> = array.iter().take(shown).map(|item| describe(&item, full)).collect();
-            let more = if shown < array.len() { format!(", … {} in all", array.len()) } else { String::new() };
+            let more =
+                if shown < array.len() { format!(", … {} in all", array.len()) } else { String::new() };
             format!("[{}{more}]", items.join(", "))
         }
         Value::String(bytes) => {

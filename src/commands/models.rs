@@ -22,7 +22,12 @@ pub(crate) fn models(args: cli::Models) -> Result<()> {
     } else {
         let rows = local.iter().map(|model| {
             let name = printable(model.name.as_bytes());
-            [name, human_bytes(model.size), origin(model.origin).to_owned(), model.path().display().to_string()]
+            [
+                name,
+                human_bytes(model.size),
+                origin(model.origin).to_owned(),
+                model.path().display().to_string(),
+            ]
         });
         print_table(&mut out, ["NAME", "SIZE", "FROM", "PATH"], rows.collect())?;
     }
@@ -80,7 +85,8 @@ fn print_table<const N: usize>(out: &mut impl Write, head: [&str; N], rows: Vec<
         }
     }
     for row in std::iter::once(head.map(str::to_owned)).chain(rows) {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())

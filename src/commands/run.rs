@@ -22,7 +22,9 @@ pub(crate) fn run(args: cli::Run) -> Result<()> {
         }
         (Some(prompt), _) => prompt,
         (None, Some(piped)) => String::from_utf8(piped).context("standard input is not UTF-8 text")?,
-        (None, None) => bail!("no prompt; give one, as in: daybreak run {} \"why is the sky blue?\"", args.model),
+        (None, None) => {
+            bail!("no prompt; give one, as in: daybreak run {} \"why is the sky blue?\"", args.model)
+        }
     };
     if prompt.is_empty() {
         bail!("the prompt is empty");
@@ -41,7 +43,9 @@ pub(crate) fn run(args: cli::Run) -> Result<()> {
         match piece {
             Piece::Text(text) if is_terminal => write!(out, "{}", without_control_characters(text))?,
             Piece::Text(text) => write!(out, "{text}")?,
-            Piece::Reasoning(text) if is_terminal => write!(out, "\x1b[2m{}\x1b[22m", without_control_characters(text))?,
+            Piece::Reasoning(text) if is_terminal => {
+                write!(out, "\x1b[2m{}\x1b[22m", without_control_characters(text))?
+            }
             Piece::Reasoning(_) => {}
         }
         Ok(out.flush()?)

@@ -9,19 +9,21 @@ use crate::cli;
 use crate::commands::chat::DEFAULT_MODEL;
 use crate::commands::pull::download;
 use crate::config::{self, ModelSettings, data_dir, default_threads, isa, read_template};
+use crate::terminal::Interrupted;
 
 pub(crate) fn serve(args: cli::Serve) -> Result<()> {
     let settings = ModelSettings::new(&args.data)?;
     // Without any model here the default one comes first, with its bar in the terminal; the page could fetch it,
     // too, but the first question should not have to wait for a second decision.
-    if args.models.is_empty() && settings.library.list().is_empty() {
-        if let Err(error) = download(&settings, DEFAULT_MODEL) {
-            if error.is::<crate::terminal::Interrupted>() {
-                return Err(error);
-            }
-            eprintln!("daybreak: {error:#}");
-            eprintln!("daybreak: going on without a model; choose one on the page");
+    if args.models.is_empty()
+        && settings.library.list().is_empty()
+        && let Err(error) = download(&settings, DEFAULT_MODEL)
+    {
+        if error.is::<Interrupted>() {
+            return Err(error);
         }
+        eprintln!("daybreak: {error:#}");
+        eprintln!("daybreak: going on without a model; choose one on the page");
     }
     for name in &args.models {
         if settings.library.resolve(name).is_err() && settings.library.catalog().find(name).is_some() {

@@ -9,7 +9,9 @@ use crate::{assert_one_line_error, daybreak, model, run, stderr};
 fn head_of_model(dir: &std::path::Path, name: &str, len: usize) -> std::path::PathBuf {
     use std::io::Read;
     let mut bytes = vec![0; len];
-    std::fs::File::open(model()).and_then(|mut file| file.read_exact(&mut bytes)).expect("the model is longer");
+    std::fs::File::open(model())
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .expect("the model is longer");
     let path = dir.join(name);
     std::fs::write(&path, bytes).expect("a file in the temporary folder");
     path
@@ -78,8 +80,13 @@ fn a_wrong_command_line_ends_with_2_and_shows_the_way() {
 #[test]
 fn settings_from_the_environment_are_checked() {
     let home = tempfile::tempdir().expect("a folder");
-    let output =
-        daybreak(home.path()).env("DAYBREAK_ISA", "mmx").arg("run").arg(model()).arg("hello").output().expect("starts");
+    let output = daybreak(home.path())
+        .env("DAYBREAK_ISA", "mmx")
+        .arg("run")
+        .arg(model())
+        .arg("hello")
+        .output()
+        .expect("starts");
     assert_one_line_error(&output, &["DAYBREAK_ISA", "mmx", "scalar, avx2 or avx512"]);
 }
 
@@ -92,7 +99,9 @@ fn a_broken_catalog_or_template_is_named_with_its_line() {
     assert_one_line_error(&output, &["broken.toml"]);
 
     let template = home.path().join("broken.jinja");
-    std::fs::File::create(&template).and_then(|mut f| f.write_all(b"{% for m in messages %}")).expect("a file");
+    std::fs::File::create(&template)
+        .and_then(|mut f| f.write_all(b"{% for m in messages %}"))
+        .expect("a file");
     let output = daybreak(home.path())
         .arg("run")
         .arg(model())
@@ -110,7 +119,12 @@ fn a_prompt_of_nothing_and_one_longer_than_the_context_are_refused() {
     let output = daybreak(home.path()).arg("run").arg(model()).arg("").output().expect("starts");
     assert_one_line_error(&output, &["empty"]);
     let long = "word ".repeat(400);
-    let output =
-        daybreak(home.path()).arg("run").arg(model()).arg(&long).args(["--ctx", "128"]).output().expect("starts");
+    let output = daybreak(home.path())
+        .arg("run")
+        .arg(model())
+        .arg(&long)
+        .args(["--ctx", "128"])
+        .output()
+        .expect("starts");
     assert_one_line_error(&output, &["128"]);
 }

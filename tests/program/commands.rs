@@ -60,7 +60,9 @@ fn tokenize_gives_the_ids_of_the_reference() {
 fn inspect_shows_shape_types_and_memory() {
     let home = tempfile::tempdir().expect("a folder");
     let text = ok(daybreak(home.path()).arg("inspect").arg(model()).output().expect("starts"));
-    for part in ["llama", "30 layers", "vocab_size 49152", "Q4_1", "general.architecture", "memory", "272 tensors"] {
+    for part in
+        ["llama", "30 layers", "vocab_size 49152", "Q4_1", "general.architecture", "memory", "272 tensors"]
+    {
         assert!(text.contains(part), "expected {part:?} in:\n{text}");
     }
 }
@@ -125,7 +127,9 @@ fn bench_reports_its_figures_as_json() {
 fn the_manual_holds_every_command_and_the_exit_codes() {
     let home = tempfile::tempdir().expect("a folder");
     let help = ok(run(home.path(), &["--help"]));
-    for part in ["serve", "chat", "run", "pull", "models", "rm", "inspect", "tokenize", "bench", "Exit codes", "130"] {
+    for part in
+        ["serve", "chat", "run", "pull", "models", "rm", "inspect", "tokenize", "bench", "Exit codes", "130"]
+    {
         assert!(help.contains(part), "expected {part:?} in:\n{help}");
     }
     assert!(ok(run(home.path(), &["completions", "bash"])).contains("complete"));

@@ -86,7 +86,8 @@ fn a_question_over_http_is_answered_and_the_server_ends_cleanly() {
     // No model is named by the empty string.
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     let models = server.get("/v1/models");
-    let body: serde_json::Value = serde_json::from_str(models.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
+    let body: serde_json::Value =
+        serde_json::from_str(models.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
     let id = body["data"][0]["id"].as_str().expect("a model");
     let answer = server.post(
         "/v1/chat/completions",
@@ -104,10 +105,19 @@ fn a_question_over_http_is_answered_and_the_server_ends_cleanly() {
 fn a_second_server_on_one_data_directory_names_the_first() {
     let home = tempfile::tempdir().expect("a folder");
     let server = Server::start(home.path(), &["--ctx", "512"]);
-    let second = daybreak(home.path()).args(["serve", "--port", "0", "--model"]).arg(model()).output().expect("starts");
+    let second = daybreak(home.path())
+        .args(["serve", "--port", "0", "--model"])
+        .arg(model())
+        .output()
+        .expect("starts");
     assert_one_line_error(&second, &[&server.child.id().to_string()]);
     // A terminal command beside the running server works.
-    let run = daybreak(home.path()).arg("run").arg(model()).args(["Say hello", "-n", "5"]).output().expect("starts");
+    let run = daybreak(home.path())
+        .arg("run")
+        .arg(model())
+        .args(["Say hello", "-n", "5"])
+        .output()
+        .expect("starts");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
 
@@ -116,11 +126,17 @@ fn a_port_in_use_and_a_read_only_data_directory_say_so() {
     let home = tempfile::tempdir().expect("a folder");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
-    let output = daybreak(home.path()).args(["serve", "--port", &port, "--model"]).arg(model()).output().expect("starts");
+    let output = daybreak(home.path())
+        .args(["serve", "--port", &port, "--model"])
+        .arg(model())
+        .output()
+        .expect("starts");
     assert_one_line_error(&output, &[&port, "in use"]);
 
-    let output =
-        daybreak(home.path()).args(["serve", "--port", "0", "--data", "/proc/daybreak", "--model"]).arg(model()).output();
+    let output = daybreak(home.path())
+        .args(["serve", "--port", "0", "--data", "/proc/daybreak", "--model"])
+        .arg(model())
+        .output();
     assert_one_line_error(&output.expect("starts"), &["/proc/daybreak"]);
 }
 
@@ -140,6 +156,10 @@ fn a_model_that_cannot_be_loaded_ends_the_start_with_its_error() {
     let home = tempfile::tempdir().expect("a folder");
     let broken = home.path().join("broken.gguf");
     std::fs::write(&broken, b"GGUF\x03\0\0\0").expect("a file");
-    let output = daybreak(home.path()).args(["serve", "--port", "0", "--model"]).arg(&broken).output().expect("starts");
+    let output = daybreak(home.path())
+        .args(["serve", "--port", "0", "--model"])
+        .arg(&broken)
+        .output()
+        .expect("starts");
     assert_one_line_error(&output, &["broken.gguf"]);
 }
