@@ -111,7 +111,9 @@ fn counts_stay_true_over_a_random_walk() {
     };
     let mut table = PageTable::new(24, PAGE_LEN);
     // (scope, tokens, path, own pages): sequences in the middle of their work.
-    let mut live: Vec<(u64, Vec<TokenId>, Vec<NodeIdx>, Vec<PageId>)> = Vec::new();
+    /// A sequence that holds pages: its scope, tokens, nodes of shared prefixes, and pages.
+    type Live = (u64, Vec<TokenId>, Vec<NodeIdx>, Vec<PageId>);
+    let mut live: Vec<Live> = Vec::new();
     for _ in 0..5_000 {
         if live.len() < 4 && next(2) == 0 {
             let scope = next(2);
