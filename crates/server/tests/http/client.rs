@@ -41,7 +41,7 @@ impl Answer {
 pub(crate) async fn send(address: SocketAddr, request: Request<Body>) -> Response<Body> {
     let socket = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
-    tokio::spawn(async move { connection.await });
+    tokio::spawn(connection);
     sender.send_request(request).await.unwrap().map(Body::new)
 }
 
