@@ -1,4 +1,6 @@
 //! Perplexity of the real models on a committed text, against llama.cpp's (`testdata/perplexity`).
+
+#![allow(clippy::print_stdout)] // the measured figures are worth seeing
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
