@@ -175,11 +175,12 @@ pub(crate) fn check_status(
     };
     let not_found = || SourceError::NotFound { what: format!("{repo} at {host}") };
     match (status, code) {
-        // The hub answers 401 for a repository that does not exist when nobody is signed in.
         (_, "RepoNotFound" | "EntryNotFound" | "RevisionNotFound") => Err(not_found()),
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Err(SourceError::Gated {
             page: format!("{endpoint}/{repo}"),
             with_token: hub == Hub::HuggingFace && settings.hf_token.is_some(),
+            // Without a code, 401 is also the answer for repositories that do not exist.
+            maybe_missing: status == StatusCode::UNAUTHORIZED && code.is_empty(),
         }),
         (StatusCode::NOT_FOUND, _) => Err(not_found()),
         _ => Err(SourceError::Status { host: host.to_string(), status: status.as_u16() }),

@@ -309,7 +309,12 @@ impl Library {
     pub(crate) fn unknown(&self, name: &str, models: &[LocalModel]) -> ResolveError {
         let catalog_names = self.config.catalog.entries().iter().map(|entry| entry.name.as_str());
         let names = catalog_names.chain(models.iter().map(|model| model.name.as_str()));
-        ResolveError::Unknown { name: name.to_string(), nearest: nearest::nearest(name, names) }
+        let nearest = match HubName::parse(&format!("hf:{name}")) {
+            // `OWNER/REPO` is written like a repository of the hub.
+            Some(hub) => vec![hub.to_string()],
+            None => nearest::nearest(name, names),
+        };
+        ResolveError::Unknown { name: name.to_string(), nearest }
     }
 
     /// Takes a model that we downloaded off this disk, or what there is of an unfinished download.

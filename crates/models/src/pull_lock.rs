@@ -16,9 +16,7 @@ pub(crate) struct PullLock {
 impl PullLock {
     /// Takes the lock of `stem`; none when another process holds it.
     pub(crate) fn try_take(folder: &Path, stem: &str) -> io::Result<Option<PullLock>> {
-        let locks = folder.join(".locks");
-        std::fs::create_dir_all(&locks)?;
-        let file = File::options().create(true).truncate(false).write(true).open(locks.join(stem))?;
+        let file = open(folder, stem)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(PullLock { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -29,4 +27,19 @@ impl PullLock {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    /// Waits for the lock of `stem`; for what takes a moment only. Blocking.
+    pub(crate) fn take(folder: &Path, stem: &str) -> io::Result<PullLock> {
+        let file = open(folder, stem)?;
+        match file.lock() {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+            _ => Ok(PullLock { _file: file }),
+        }
+    }
+}
+
+fn open(folder: &Path, stem: &str) -> io::Result<File> {
+    let locks = folder.join(".locks");
+    std::fs::create_dir_all(&locks)?;
+    File::options().create(true).truncate(false).write(true).open(locks.join(stem))
 }

@@ -106,6 +106,20 @@ pub(crate) struct Choice {
     pub(crate) files: Vec<RemoteFile>,
 }
 
+impl Choice {
+    /// Name of the file without folder, number and ending.
+    fn stem(&self) -> &str {
+        let path = self.files[0].path.as_str();
+        let name = path.rsplit('/').next().unwrap_or(path);
+        without_split_number(name.strip_suffix(".gguf").unwrap_or(name))
+    }
+
+    /// Name and bytes.
+    fn by_stem(&self) -> (String, u64) {
+        (self.stem().to_string(), self.files.iter().map(|file| file.size).sum())
+    }
+}
+
 /// Why no file of a repository was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoChoice {
@@ -188,14 +202,14 @@ pub(crate) fn choose(files: &[RemoteFile], wanted: Option<&str>) -> Result<Choic
         all.iter().copied().filter(|choice| choice.quant.eq_ignore_ascii_case(quant)).collect()
     };
     if let Some(wanted) = wanted {
-        return match of(wanted).as_slice() {
-            [one] => Ok((*one).clone()),
-            [] => Err(NoChoice::Other(listing(&all))),
-            several => {
-                let paths = several.iter().map(|choice| {
-                    (choice.files[0].path.clone(), choice.files.iter().map(|file| file.size).sum())
-                });
-                Err(NoChoice::Several(paths.collect()))
+        // Of several files of one quantisation, each can be asked for by its name.
+        let by_name = all.iter().find(|choice| choice.stem().eq_ignore_ascii_case(wanted));
+        return match (of(wanted).as_slice(), by_name) {
+            ([one], _) => Ok((*one).clone()),
+            (_, Some(choice)) => Ok(Choice { quant: wanted.to_uppercase(), ..(*choice).clone() }),
+            ([], None) => Err(NoChoice::Other(listing(&all))),
+            (several, None) => {
+                Err(NoChoice::Several(several.iter().map(|choice| choice.by_stem()).collect()))
             }
         };
     }
@@ -264,7 +278,11 @@ mod tests {
         // Two that are both Q8_0, and nothing else.
         let twins = ["a-Q8_0.gguf", "b-Q8_0.gguf"].map(remote);
         assert!(matches!(choose(&twins, None), Err(NoChoice::Other(_))));
-        assert!(matches!(choose(&twins, Some("Q8_0")), Err(NoChoice::Several(_))));
+        assert_eq!(
+            choose(&twins, Some("Q8_0")),
+            Err(NoChoice::Several(vec![("a-Q8_0".into(), 1), ("b-Q8_0".into(), 1)]))
+        );
+        assert_eq!(paths(choose(&twins, Some("B-Q8_0"))), Ok(vec!["b-Q8_0.gguf".to_string()]));
         // A split model with a part missing does not count.
         let half = ["m-Q4_0-00001-of-00002.gguf"].map(remote);
         assert_eq!(choose(&half, None), Err(NoChoice::NoGguf));

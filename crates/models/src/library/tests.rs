@@ -203,6 +203,8 @@ fn unknown_names_are_answered_with_the_nearest_and_what_to_do() {
     assert!(error.contains("`daybreak pull smollm2:135m` (98.4 MB)"), "{error}");
     let error = library.resolve("hf:a/B:Q4_0").unwrap_err().to_string();
     assert!(error.contains("daybreak pull hf:a/B:Q4_0"), "{error}");
+    let error = library.resolve("maker/Model-GGUF").unwrap_err().to_string();
+    assert!(error.contains("did you mean hf:maker/Model-GGUF?"), "{error}");
     assert!(library.resolve("").is_err());
 }
 

@@ -25,12 +25,14 @@ pub enum SourceError {
         seconds: f32,
     },
     /// A licence must be accepted, or a token is needed.
-    #[error("access is restricted: {}", gated_hint(page, *with_token))]
+    #[error("{}access is restricted: {}", if *maybe_missing { "there is no such repository, or " } else { "" }, gated_hint(page, *with_token))]
     Gated {
         /// Page of the repository.
         page: String,
         /// Whether a token was sent.
         with_token: bool,
+        /// The hub does not tell this from a repository that does not exist.
+        maybe_missing: bool,
     },
     /// It is not there.
     #[error("not found: {what}")]
@@ -189,7 +191,7 @@ pub enum PullError {
     #[error(transparent)]
     Unknown(#[from] ResolveError),
     /// Every source failed; the reasons follow in the order in which they were tried.
-    #[error("no source gave {name}: {}", failures_text(failures))]
+    #[error("no source gave {name}:{}", failures_text(failures))]
     AllSourcesFailed {
         /// The model.
         name: String,
@@ -228,10 +230,10 @@ fn need_text(needed: Option<u64>) -> String {
     needed.map_or_else(|| "more".to_string(), show)
 }
 
+/// On the same line when there was one source, else a line for each.
 fn failures_text(failures: &[SourceFailure]) -> String {
-    let lines: Vec<String> =
-        failures.iter().map(|failure| format!("\n  {}: {}", failure.source, failure.error)).collect();
-    lines.concat()
+    let before = if failures.len() == 1 { " " } else { "\n  " };
+    failures.iter().map(|failure| format!("{before}{}: {}", failure.source, failure.error)).collect()
 }
 
 impl PullError {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::SourceError;
 use crate::manifest::{read_json, write_json};
+use crate::pull_lock::PullLock;
 
 /// Where pins are kept.
 pub(super) fn path(folder: &Path) -> PathBuf {
@@ -31,6 +32,8 @@ pub(super) fn check(folder: &Path, name: &str, stated: &[String]) -> Result<(), 
 
 /// Pins the digests of `name`.
 pub(super) fn set(folder: &Path, name: &str, digests: Vec<String>) -> io::Result<()> {
+    // Another model may be pinned in the same moment.
+    let _lock = PullLock::take(folder, "pins.json")?;
     let mut pins = read(folder);
     if pins.get(name) == Some(&digests) {
         return Ok(());

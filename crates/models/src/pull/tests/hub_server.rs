@@ -160,7 +160,8 @@ fn serve(host: &'static str, stream: &TcpStream, state: &Mutex<State>, cdn: &str
     };
     let token = request.headers.get("authorization").map(String::as_str);
     match segments.as_slice() {
-        // The hub says 401 for what does not exist when nobody is signed in.
+        // The hub says 401 for what does not exist when nobody is signed in, not always with a code.
+        _ if repo == "maker/Hidden" => status(stream, 401, ""),
         _ if !known => status(stream, 401, "x-error-code: RepoNotFound\r\n"),
         ["api", "models", _, _, "revision", "main"] => {
             let body = listing(&repo, &state.lock().unwrap().files, lie);

@@ -118,6 +118,9 @@ async fn a_repository_that_is_not_there_or_holds_no_model_says_so() {
         };
     assert!(matches!(failure("hf:maker/Nothing").await, SourceError::NotFound { .. }));
     assert!(matches!(failure("hf:maker/Text").await, SourceError::NoGguf { .. }));
+    let hidden = failure("hf:maker/Hidden").await.to_string();
+    assert!(hidden.starts_with("there is no such repository, or access is restricted"), "{hidden}");
+    assert!(hidden.contains("set HF_TOKEN"), "{hidden}");
 }
 
 #[tokio::test]
