@@ -246,14 +246,47 @@ async fn fit(model: &Arc<LoadedModel>, plan: &Plan) -> Result<PreparedPrompt, Ap
     }
     // Dropping makes room for a whole answer, so that it does not have to be done again with every turn.
     input.overflow = Overflow::DropOldest;
+    let n_messages = input.messages.len();
+    let n_bytes: usize = input.messages.iter().map(n_bytes).sum();
+    // Twice what fits, by the bytes of a token in this conversation: the exact cut is found among these.
+    input.messages = newest_turns(input.messages, n_bytes.saturating_mul(2 * max) / n_prompt.max(1));
     for reserve in [(max / 4).min(max_tokens), least] {
         input.reserve = reserve;
         match prepare_chat(model, input.clone()).await {
             Err(ApiError::ContextLength { .. }) => {}
-            other => return other,
+            Err(error) => return Err(error),
+            Ok(mut prompt) => {
+                prompt.dropped.n_messages = n_messages.saturating_sub(prompt.n_kept_messages);
+                prompt.dropped.n_tokens = n_prompt.saturating_sub(prompt.ids.len());
+                return Ok(prompt);
+            }
         }
     }
     Err(too_long())
+}
+
+/// The system messages and the newest turns, at least one, of at most so many bytes. A conversation that is far too long
+/// is not rendered again and again to find out which of its turns fit.
+fn newest_turns(messages: Vec<ChatMessage>, max_bytes: usize) -> Vec<ChatMessage> {
+    let mut first = messages.len();
+    let mut total = 0;
+    for (idx, message) in messages.iter().enumerate().rev() {
+        total += n_bytes(message);
+        if total > max_bytes && first < messages.len() {
+            break;
+        }
+        if message.role == "user" {
+            first = idx;
+        }
+    }
+    let kept = messages.into_iter().enumerate();
+    kept.filter(|(idx, message)| *idx >= first || message.role == "system")
+        .map(|(_, message)| message)
+        .collect()
+}
+
+fn n_bytes(message: &ChatMessage) -> usize {
+    message.content.as_deref().map_or(0, str::len)
 }
 
 /// The plan as this model's template is to see it.
@@ -264,4 +297,23 @@ pub(crate) fn chat_input(model: &LoadedModel, plan: &Plan) -> ChatInput {
         input.set_reasoning(model.open.template.reasoning(), on);
     }
     input
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_turns_are_whole_and_the_system_prompt_stays() {
+        let roles = ["system", "user", "assistant", "user", "assistant", "user"];
+        let messages: Vec<ChatMessage> =
+            roles.iter().map(|role| ChatMessage::new(role, "ten bytes.")).collect();
+        let kept = |max_bytes| -> Vec<String> {
+            newest_turns(messages.clone(), max_bytes).into_iter().map(|message| message.role).collect()
+        };
+        assert_eq!(kept(30), ["system", "user", "assistant", "user"]);
+        assert_eq!(kept(45), ["system", "user", "assistant", "user"], "no answer without its question");
+        assert_eq!(kept(0), ["system", "user"], "the last turn stays, however long it is");
+        assert_eq!(kept(1000), roles);
+    }
 }
