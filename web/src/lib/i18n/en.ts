@@ -11,6 +11,7 @@ export const en = {
     skipToComposer: 'Skip to the message box',
     untitled: 'New chat',
     close: 'Close',
+    notices: 'Notices',
     cancel: 'Cancel',
     save: 'Save',
     delete: 'Delete',

@@ -10,6 +10,7 @@ export const zh: Catalogue = {
     skipToComposer: '跳到输入框',
     untitled: '新对话',
     close: '关闭',
+    notices: '提示',
     cancel: '取消',
     save: '保存',
     delete: '删除',
