@@ -143,7 +143,7 @@ test('files are attached by choosing, dropping and pasting, with their tokens', 
     );
   });
   await expect(page.getByRole('button', { name: 'Show drop.ts' })).toBeVisible();
-  await expect(page.getByText('photo.png is not a text file.')).toBeVisible();
+  await expect(page.locator('.toast', { hasText: 'photo.png is not a text file.' })).toBeVisible();
   await composer(page).evaluate((box) => {
     const data = new DataTransfer();
     data.setData('text/plain', 'word '.repeat(1000));
@@ -161,22 +161,6 @@ test('files are attached by choosing, dropping and pasting, with their tokens', 
   await expect(
     page.locator('article').first().getByRole('button', { name: 'Show hello.py' }),
   ).toBeVisible();
-});
-
-test('a full conversation asks what to leave out, and the answer says how much', async ({
-  page,
-  daybreak,
-}) => {
-  await open(page, daybreak, { temperature: 0, max_tokens: 16 });
-  await ask(page, `Remember this. ${'The sea is wide and calm today. '.repeat(110)}`);
-  await send(page, `And this. ${'The hills are green and quiet. '.repeat(150)}`);
-  const notice = page.getByRole('region', {
-    name: 'This conversation is full',
-  });
-  await expect(notice).toContainText('2,048');
-  await notice.getByRole('button', { name: /Leave out the oldest messages/ }).click();
-  await expect(page.getByText(/older messages? (was|were) left out/)).toBeVisible();
-  await expect(notice).toBeHidden();
 });
 
 test('a system prompt and settings hold for their conversation', async ({ page, daybreak }) => {

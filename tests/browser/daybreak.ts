@@ -45,6 +45,8 @@ function catalogWithLocalFile(dir: string): string {
 
 export interface ServerOptions {
   args?: string[];
+  /** How long a conversation may get, in tokens. */
+  ctx?: number;
   /** Adds the Chinese model to the catalog, not yet downloaded. */
   withChinese?: boolean;
 }
@@ -67,7 +69,7 @@ export class Daybreak {
 
   /** Starts, or starts again on the same port and data. */
   async start() {
-    const { args = [], withChinese } = this.#options;
+    const { args = [], ctx = 2048, withChinese } = this.#options;
     const catalog = withChinese ? ['--catalog', catalogWithLocalFile(this.dir)] : [];
     const server = spawn(
       binary,
@@ -78,7 +80,7 @@ export class Daybreak {
         '--data',
         join(this.dir, 'data'),
         '--ctx',
-        '2048',
+        String(ctx),
         ...catalog,
         ...args,
       ],
