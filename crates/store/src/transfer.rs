@@ -30,8 +30,8 @@ pub const EXPORT_VERSION: i64 = 1;
 const MAX_CONVERSATIONS: usize = 100_000;
 /// Messages in one conversation.
 const MAX_MESSAGES: usize = 100_000;
-/// The largest receipt or error, as JSON text.
-const MAX_OPAQUE_BYTES: usize = 64 * 1024;
+/// The largest receipt or error, as JSON text: a receipt holds the system prompt, escaped.
+const MAX_OPAQUE_BYTES: usize = 256 * 1024;
 
 impl Store {
     /// One conversation, or all of an owner's, as the JSON of an export file.

@@ -118,7 +118,7 @@ on_both! {
             ("conversations[1].messages[0].parts[0].text", message(json!({"parts": [{"type": "text"}]}))),
             ("conversations[1].messages[0].parts[0].text", message(json!({"parts": [7]}))),
             ("conversations[1].messages[0].receipt", message(json!({"receipt": "x"}))),
-            ("conversations[1].messages[0].error", message(json!({"error": {"m": "x".repeat(70_000)}}))),
+            ("conversations[1].messages[0].error", message(json!({"error": {"m": "x".repeat(300_000)}}))),
             ("conversations[1].messages[0].parent_id", message(json!({"parent_id": "a"}))),
             ("conversations[1].messages[0].parent_id", message(json!({"parent_id": "elsewhere"}))),
             ("conversations[1].messages[0].parent_id", message(json!({"parent_id": 1}))),
