@@ -1,47 +1,119 @@
-//! Bytes on a cache-line boundary, zero at first and not touched before they are written.
+//! Memory for weights, keys and values: on cache-line boundaries, zero at first, not touched before written.
+//!
+//! Matrices lie in large chunks that the system is asked to back with huge pages: a token reads every weight
+//! once, and with 4 KiB pages the walks through the page table took a quarter of the bandwidth (measured: 17
+//! against 22 GB/s with one thread of a Zen 3).
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 const LINE: usize = 64;
+/// A huge page.
+const HUGE: usize = 2 << 20;
+/// Small matrices share chunks of this size.
+const CHUNK_BYTES: usize = 32 << 20;
+/// From this size on a matrix has a chunk of its own.
+const LARGE_BYTES: usize = CHUNK_BYTES / 4;
 
 /// A fixed number of zeroed bytes that start on a cache line.
-///
-/// Large ones come as untouched pages from the system: an aligned request would be filled with zeros by
-/// hand, so this asks for a line more and starts at the boundary inside.
 pub(crate) struct AlignedBytes {
     start: *mut u8,
     len: usize,
-    allocation: *mut u8,
-    layout: Layout,
+    /// Keeps the memory; freed with the last that shares it.
+    _chunk: Arc<Chunk>,
 }
 
-// SAFETY: it owns its bytes, like a `Vec<u8>`.
+// SAFETY: it alone refers to its bytes, like a `Vec<u8>`; the chunk is only kept alive.
 unsafe impl Send for AlignedBytes {}
 // SAFETY: as above; shared references only read.
 unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
+    /// Bytes in an allocation of their own, on ordinary pages: for what may stay untouched in large part.
     pub(crate) fn zeroed(len: usize) -> AlignedBytes {
-        let layout =
-            Layout::from_size_align(len + LINE, 16).expect("no matrix is larger than the address space");
-        // SAFETY: the size is at least LINE, never zero.
+        let chunk = Chunk::new(len);
+        AlignedBytes { start: chunk.aligned(LINE), len, _chunk: Arc::new(chunk) }
+    }
+}
+
+/// Hands out parts of chunks, one after the other; what was freed comes back with the last part of a chunk.
+#[derive(Default)]
+pub(crate) struct Arena {
+    current: Option<Arc<Chunk>>,
+    used: usize,
+}
+
+impl Arena {
+    pub(crate) fn zeroed(&mut self, len: usize) -> AlignedBytes {
+        if len >= LARGE_BYTES {
+            let chunk = Chunk::huge(len);
+            return AlignedBytes { start: chunk.aligned(HUGE), len, _chunk: Arc::new(chunk) };
+        }
+        if self.current.is_none() || self.used + len > CHUNK_BYTES {
+            self.current = Some(Arc::new(Chunk::huge(CHUNK_BYTES)));
+            self.used = 0;
+        }
+        let chunk = self.current.as_ref().expect("made above");
+        // SAFETY: `used + len` is at most CHUNK_BYTES, which lie behind the chunk's aligned start.
+        let start = unsafe { chunk.aligned(HUGE).add(self.used) };
+        self.used += len.next_multiple_of(LINE);
+        AlignedBytes { start, len, _chunk: Arc::clone(chunk) }
+    }
+}
+
+/// Memory from the allocator, zeroed. Large amounts come as untouched pages from the system: a request with a
+/// large alignment would be filled with zeros by hand, so this asks for more and starts at the boundary inside.
+struct Chunk {
+    allocation: *mut u8,
+    layout: Layout,
+}
+
+// SAFETY: a chunk owns its memory; only `AlignedBytes` refer to parts of it, each to its own.
+unsafe impl Send for Chunk {}
+// SAFETY: as above; a shared chunk gives out addresses and nothing else.
+unsafe impl Sync for Chunk {}
+
+impl Chunk {
+    fn new(len: usize) -> Chunk {
+        Chunk::with_slack(len, LINE)
+    }
+
+    /// On huge pages where the system has them.
+    fn huge(len: usize) -> Chunk {
+        let len = len.next_multiple_of(HUGE);
+        let chunk = Chunk::with_slack(len, HUGE);
+        #[cfg(target_os = "linux")]
+        {
+            let start = chunk.aligned(HUGE).cast();
+            // SAFETY: the range lies inside of the allocation; the advice changes no contents. Where it is
+            // refused, ordinary pages serve.
+            let _ = unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxHugepage) };
+        }
+        chunk
+    }
+
+    fn with_slack(len: usize, slack: usize) -> Chunk {
+        let layout = Layout::from_size_align(len.saturating_add(slack), 16)
+            .expect("no matrix is larger than the address space");
+        // SAFETY: the size is at least `slack`, never zero.
         let allocation = unsafe { alloc_zeroed(layout) };
         if allocation.is_null() {
             handle_alloc_error(layout);
         }
-        let skip = allocation.align_offset(LINE);
-        debug_assert!(skip < LINE);
-        // SAFETY: less than LINE bytes are skipped, and LINE more than `len` were allocated.
-        let start = unsafe { allocation.add(skip) };
-        AlignedBytes { start, len, allocation, layout }
+        Chunk { allocation, layout }
+    }
+
+    /// The first boundary inside; less than `align` bytes, the slack, are skipped.
+    fn aligned(&self, align: usize) -> *mut u8 {
+        self.allocation.map_addr(|address| address.next_multiple_of(align))
     }
 }
 
-impl Drop for AlignedBytes {
+impl Drop for Chunk {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this layout, freed once.
+        // SAFETY: allocated with this layout, freed once.
         unsafe { dealloc(self.allocation, self.layout) }
     }
 }
@@ -73,5 +145,24 @@ mod tests {
             assert!(bytes.iter().all(|&b| b == 0));
             bytes.fill(1);
         }
+    }
+
+    #[test]
+    fn parts_of_an_arena_are_zero_and_do_not_overlap() {
+        let mut arena = Arena::default();
+        let lens = [0, 1, 65, LARGE_BYTES - 1, LARGE_BYTES, 3 * LARGE_BYTES, LARGE_BYTES - 64, 1000];
+        let mut parts: Vec<AlignedBytes> = Vec::new();
+        for (i, len) in (1..).zip([lens, lens].concat()) {
+            let mut part = arena.zeroed(len);
+            assert!(part.as_ptr().align_offset(LINE) == 0 && part.len() == len);
+            assert!(part.iter().all(|&b| b == 0), "part {i}");
+            part.fill(i);
+            parts.push(part);
+            if i % 3 == 0 {
+                parts.remove(0);
+            }
+        }
+        drop(arena);
+        assert!(parts.iter().all(|part| part.windows(2).all(|two| two[0] == two[1])));
     }
 }

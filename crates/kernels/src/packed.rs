@@ -148,7 +148,7 @@ impl PackedMatrix {
         let layout = Layout::new(ty, group_rows(pool.isa()));
         let group_bytes = layout.group_bytes(ty, n_cols);
         let n_groups = n_rows.div_ceil(layout.rows);
-        let mut packed = AlignedBytes::zeroed(n_groups * group_bytes);
+        let mut packed = pool.memory(n_groups * group_bytes);
         let first_bad = std::sync::atomic::AtomicUsize::new(usize::MAX);
         if n_cols > 0 {
             let groups_per_tile = (PACK_TILE_BYTES / group_bytes).max(1);

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use crate::aligned::{AlignedBytes, Arena};
 use crate::{Isa, KernelError};
 
 /// How long an idle worker spins before it parks. Longer than what lies between two phases of a token
@@ -59,6 +60,7 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<(JoinHandle<()>, Thread)>,
     busy: AtomicBool,
+    memory: Mutex<Arena>,
 }
 
 impl Pool {
@@ -74,7 +76,8 @@ impl Pool {
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let mut pool = Pool { isa, shared, workers: Vec::new(), busy: AtomicBool::new(false) };
+        let mut pool =
+            Pool { isa, shared, workers: Vec::new(), busy: AtomicBool::new(false), memory: Mutex::default() };
         for worker in 1..n_threads {
             let shared = Arc::clone(&pool.shared);
             let handle = std::thread::Builder::new()
@@ -95,6 +98,11 @@ impl Pool {
     /// Number of workers, the caller included.
     pub fn n_threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// Memory for a matrix, zeroed.
+    pub(crate) fn memory(&self, len: usize) -> AlignedBytes {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).zeroed(len)
     }
 
     /// Calls `tile(tile_idx, worker_idx)` once for every `tile_idx` below `n_tiles` and returns when all are

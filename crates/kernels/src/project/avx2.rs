@@ -16,6 +16,10 @@ use crate::packed::Layout;
 
 /// Rows in a register.
 const ROWS: usize = 8;
+/// With this many tokens at most, weights come from memory faster than they are used up.
+const STREAM_TOKENS: usize = 2;
+/// How far ahead weights are then asked for.
+const PREFETCH_BYTES: usize = 2048;
 
 pub(super) fn kernels(ty: WeightType) -> Kernels {
     macro_rules! widths {
@@ -70,6 +74,12 @@ unsafe fn tile<const TY: u8, const T: usize>(
             }
         }
         for _ in 0..layout.n_blocks {
+            if T <= STREAM_TOKENS {
+                // Memory is the bound here; the hardware looks ahead too little and stops at every page.
+                for line in (0..layout.block).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(PREFETCH_BYTES + line).cast());
+                }
+            }
             // SAFETY: as above; the panel has a block of T tokens for each block of the group.
             unsafe {
                 block::<TY, T>(w, a, d, dmin, &mut acc);

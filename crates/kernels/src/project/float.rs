@@ -71,18 +71,19 @@ impl<const TY: u8, const T: usize, const G: usize> Kernel for Tile<'_, TY, T, G>
     fn run<L: Lanes>(self, l: L) {
         let mut acc = [[l.splat(0.0); T]; G];
         for col in 0..self.n_cols {
-            let w: [L::V; G] = std::array::from_fn(|g| {
+            let mut w = [l.splat(0.0); G];
+            for g in 0..G {
                 let column = col * L::N;
                 // SAFETY: G whole groups follow each other, each with n_cols columns of N rows.
                 unsafe {
                     let group = self.weights.add(g * self.group_bytes);
-                    match const { WeightType::ALL[TY as usize] } {
+                    w[g] = match const { WeightType::ALL[TY as usize] } {
                         WeightType::F32 => l.load(group.cast::<f32>().add(column)),
                         WeightType::F16 => l.load_f16(group.cast::<u16>().add(column)),
                         _ => l.load_bf16(group.cast::<u16>().add(column)),
-                    }
+                    };
                 }
-            });
+            }
             for t in 0..T {
                 // SAFETY: the panel has T floats for each column.
                 let x = l.splat(unsafe { *self.activations.add(col * T + t) });
