@@ -131,6 +131,24 @@ impl PageTable {
         }
     }
 
+    /// The node below `parent` that holds exactly these tokens, with one more user.
+    ///
+    /// tokens: [page_len]
+    pub(crate) fn find_full(
+        &mut self,
+        scope: u64,
+        parent: Option<NodeIdx>,
+        tokens: &[TokenId],
+    ) -> Option<NodeIdx> {
+        assert_eq!(tokens.len(), self.page_len);
+        let (idx, n_common) = self.best_child(scope, parent, tokens)?;
+        if n_common < self.page_len {
+            return None;
+        }
+        self.acquire(idx);
+        Some(idx)
+    }
+
     /// Turns a full page that the caller owns into a node below `parent`, with the caller as user.
     ///
     /// tokens: [page_len]. If the tree already holds this very content, that node is shared and the
@@ -144,10 +162,7 @@ impl PageTable {
         page: PageId,
     ) -> NodeIdx {
         assert_eq!(tokens.len(), self.page_len);
-        if let Some((idx, n_common)) = self.best_child(scope, parent, tokens)
-            && n_common == self.page_len
-        {
-            self.acquire(idx);
+        if let Some(idx) = self.find_full(scope, parent, tokens) {
             self.free(page);
             return idx;
         }

@@ -137,6 +137,36 @@ impl Sequence {
         }
     }
 
+    /// Takes over further full pages that other sequences with the same prefix have computed since;
+    /// the number of tokens in them.
+    pub(crate) fn catch_up(&mut self, table: &mut PageTable) -> usize {
+        let n_before = self.n_computed;
+        let shares = matches!(self.work, Work::Answer(_));
+        // A page of its own that it has begun is not given up.
+        while shares && self.pages.len() * PAGE_LEN == self.n_computed && self.n_left() > PAGE_LEN {
+            let tokens = &self.tokens[self.n_computed..self.n_computed + PAGE_LEN];
+            let Some(idx) = table.find_full(self.cache_scope, self.path.last().copied(), tokens) else {
+                break;
+            };
+            self.pages.push(table.page(idx));
+            self.path.push(idx);
+            self.n_computed += PAGE_LEN;
+        }
+        self.n_computed - n_before
+    }
+
+    /// Whether the next page that it needs is among the next `n_tokens` of `other`.
+    pub(crate) fn awaits(&self, other: &Sequence, n_tokens: usize) -> bool {
+        let end = self.n_computed + PAGE_LEN;
+        let shares = matches!((&self.work, &other.work), (Work::Answer(_), Work::Answer(_)));
+        shares
+            && self.cache_scope == other.cache_scope
+            && self.pages.len() * PAGE_LEN == self.n_computed
+            && self.tokens.len() > end
+            && (other.n_computed..=other.n_computed + n_tokens).contains(&end)
+            && other.tokens[..end] == self.tokens[..end]
+    }
+
     /// Allocates pages for `n_tokens` in all; on `false` it holds as many as there were.
     pub(crate) fn grow(&mut self, table: &mut PageTable, n_tokens: usize) -> bool {
         while self.pages.len() * PAGE_LEN < n_tokens {

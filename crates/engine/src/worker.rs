@@ -243,6 +243,14 @@ impl Worker {
             (0..self.running.len()).filter(|&i| !self.running[i].is_decoding()).collect();
         prompts.sort_by_key(|&i| self.fair.order(&self.running[i]));
         for i in prompts {
+            let n_found = self.running[i].catch_up(&mut self.table);
+            self.running[i].n_cached += n_found;
+            self.totals.cached_tokens_total += n_found as u64;
+            // What another computes in this very step is taken over in the next.
+            let sequence = &self.running[i];
+            if self.planned.iter().any(|&(j, n)| sequence.awaits(&self.running[j], n)) {
+                continue;
+            }
             let sequence = &mut self.running[i];
             let wanted = sequence.n_left().min(room);
             sequence.grow(&mut self.table, sequence.n_computed + wanted);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::*;
 use kernels::Isa;
 use tiny_model::*;
-use weights::{Gguf, ModelConfig};
+use weights::{Gguf, ModelConfig, TensorType};
 
 fn tiny() -> Arc<Gguf> {
     build(1, Q4_0, |_, _| {})
@@ -154,6 +154,17 @@ fn a_next_turn_goes_on_from_cached_pages_and_scopes_stay_apart() {
     other.cache_scope = 9;
     assert_eq!(collect(engine.submit(other).unwrap()).1.n_cached, 0);
     assert!(engine.stats().cached_tokens_total == 129 + 99);
+}
+
+#[test]
+fn drafts_of_one_prompt_compute_it_once() {
+    let engine = start_with(|config| config.max_batch_tokens = 64);
+    let prompt = Noise::new(20).tokens(200);
+    let drafts: Vec<_> = (0..4).map(|i| engine.submit(sampled(prompt.clone(), 10, i)).unwrap()).collect();
+    let mut n_cached: Vec<usize> = drafts.into_iter().map(|g| collect(g).1.n_cached).collect();
+    n_cached.sort_unstable();
+    // Three full pages of 64 are shared; the rest of the prompt each computes for itself.
+    assert_eq!(n_cached, [0, 192, 192, 192]);
 }
 
 #[test]
@@ -405,6 +416,37 @@ fn a_model_that_overflows_is_not_served() {
     let config = ModelConfig::from_gguf(&gguf).unwrap();
     let error = Engine::start(gguf, &config, roomy()).err().unwrap();
     assert!(matches!(error, EngineError::BrokenModel), "{error}");
+}
+
+#[test]
+fn logits_that_overflow_end_their_own_answer_only() {
+    // Token 5 is one large element c after the last norm, and the output's row 0 is large there.
+    let c = 10;
+    let types = (TensorType::Q4_0, TensorType::Q4_0, TensorType::F32);
+    let gguf = build(1, types, |name, bytes| {
+        let floats = bytes.as_chunks_mut::<4>().0;
+        match name {
+            "output_norm.weight" => floats[c] = 1.5f32.to_le_bytes(),
+            "output.weight" => floats[c] = 2e37f32.to_le_bytes(),
+            "token_embd.weight" => {
+                floats[5 * N_EMBD..6 * N_EMBD].fill([0; 4]);
+                floats[5 * N_EMBD + c] = 1e6f32.to_le_bytes();
+            }
+            _ => {}
+        }
+    });
+    let engine = start(&gguf, roomy());
+    let other = engine.submit(sampled(vec![1, 2, 3], 30, 1)).unwrap();
+    let mut broken = engine.submit(Generate::greedy(vec![1, 2, 5], 30)).unwrap();
+    let mut last = None;
+    while let Some(event) = broken.blocking_next() {
+        last = Some(event);
+    }
+    let expected = |e: &Event| matches!(e, Event::Failed(EngineError::NonFiniteLogits { position: 3 }));
+    assert!(last.as_ref().is_some_and(expected), "{last:?}");
+    assert!(!collect(other).0.ids.is_empty());
+    assert!(engine.health().is_ok());
+    assert_eq!(settle(&engine).failed_total, 1);
 }
 
 #[test]
