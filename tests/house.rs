@@ -162,15 +162,42 @@ fn dependencies_come_from_the_registry_under_permissive_licences() {
         let name = format!("{} {}", package["name"], package["version"]);
         let Some(source) = package["source"].as_str() else { continue };
         assert!(source.starts_with("registry+"), "{name} comes from {source}, not from the registry");
-        let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
-        // `A AND (B OR C)`: every conjunct needs one permitted alternative.
-        let permitted = !licence.is_empty()
-            && licence.split(" AND ").all(|conjunct| {
-                conjunct
-                    .split(" OR ")
-                    .map(|part| part.trim_matches(|c| c == '(' || c == ')' || c == ' '))
-                    .any(|part| LICENCES.contains(&part.split(" WITH ").next().unwrap_or_default()))
-            });
-        assert!(permitted, "{name}: licence {licence:?} is not in the list of tests/house.rs");
+        let licence = package["license"].as_str().unwrap_or_default();
+        assert!(is_permitted(licence), "{name}: licence {licence:?} is not in the list of tests/house.rs");
     }
+}
+
+#[test]
+fn what_the_page_is_made_of_has_permissive_licences_too() {
+    let lock: serde_json::Value = serde_json::from_str(&read("web/package-lock.json")).expect("JSON");
+    let shipped: Vec<_> = lock["packages"]
+        .as_object()
+        .expect("packages")
+        .iter()
+        .filter(|(path, package)| !path.is_empty() && package["dev"] != true && package["peer"] != true)
+        .collect();
+    assert!(shipped.len() > 5, "the page's own packages stand under `dependencies`: {shipped:?}");
+    for (path, package) in shipped {
+        let licence = package["license"].as_str().unwrap_or_default();
+        assert!(
+            is_permitted(licence),
+            "web: {path}: licence {licence:?} is not in the list of tests/house.rs"
+        );
+        assert!(
+            package["resolved"].is_null(),
+            "web: {path} comes from {}, not from the registry",
+            package["resolved"]
+        );
+    }
+}
+
+/// `A AND (B OR C)`: every conjunct needs one permitted alternative.
+fn is_permitted(licence: &str) -> bool {
+    !licence.is_empty()
+        && licence.replace('/', " OR ").split(" AND ").all(|conjunct| {
+            conjunct
+                .split(" OR ")
+                .map(|part| part.trim_matches(|c| c == '(' || c == ')' || c == ' '))
+                .any(|part| LICENCES.contains(&part.split(" WITH ").next().unwrap_or_default()))
+        })
 }
