@@ -109,10 +109,13 @@ impl<'a> Part<'a> {
             Operand::F32 => x.has_f32(),
         };
         assert!(filled, "{} weights need activations as {:?}", mat.weight_type().name(), mat.needs());
+        let kernels = Kernels::of(pool.isa(), mat.weight_type());
         let (groups_per_tile, panels_per_tile) = tile_shape(pool, x, mat);
+        // Whole sets of groups: one alone waits for its own sums.
+        let groups_per_tile = groups_per_tile.next_multiple_of(kernels.n_groups);
         Part {
             mat,
-            kernels: Kernels::of(pool.isa(), mat.weight_type()),
+            kernels,
             out: Disjoint::new(out),
             add,
             groups_per_tile,
