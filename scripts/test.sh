@@ -17,8 +17,8 @@ part() { # part NAME COMMAND…: runs it, counts what its runner printed, rememb
   echo "── $name"
   "$@" 2>&1 | tee "$log"
   local rc=${PIPESTATUS[0]} p f
-  # cargo test · node's runner and vitest · playwright
-  p=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '/^test result:/ {n+=$4} /^ *Tests +.*passed/ {for(i=1;i<=NF;i++) if($(i+1)=="passed") n+=$i} /^ +[0-9]+ passed( |$)/ {n+=$1} END {print n+0}')
+  # cargo test · vitest · playwright · unittest
+  p=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '/^test result:/ {n+=$4} /^ *Tests +.*passed/ {for(i=1;i<=NF;i++) if($(i+1)=="passed") n+=$i} /^ +[0-9]+ passed( |$)/ {n+=$1} /^Ran [0-9]+ tests? in/ {n+=$2} END {print n+0}')
   f=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '/^test result:/ {n+=$6} /^ *Tests +.*failed/ {for(i=1;i<=NF;i++) if($(i+1)=="failed") n+=$i} /^ +[0-9]+ failed( |$)/ {n+=$1} END {print n+0}')
   passed=$((passed + p))
   failed=$((failed + f))
@@ -39,6 +39,7 @@ part "lint" bash scripts/lint.sh
 part "web unit tests" npm --prefix web run --silent test
 part "rust tests" sh tests/postgres.sh run cargo test --release --workspace --quiet --no-fail-fast
 export DAYBREAK_BIN="$PWD/target/release/daybreak"
+part "openai package" bash tests/sdk/run.sh
 part "browser tests" bash tests/browser/run.sh
 
 echo

@@ -153,6 +153,7 @@ const LICENCES: &[&str] = &[
     "Unicode-3.0",
     "CDLA-Permissive-2.0",
     "MPL-2.0",
+    "PSF-2.0",
 ];
 
 #[test]
