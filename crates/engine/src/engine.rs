@@ -176,7 +176,7 @@ impl Engine {
         }
         check_ids(tokens.iter(), "prompt", shared.vocab_size)?;
         let (done, finished) = sync_channel(1);
-        let work = Work::Score(Score { on_row, done });
+        let work = Work::Score(Score { on_row, n_shown: 0, done });
         self.enqueue(Sequence::new(tokens.to_vec(), work), false)?;
         match finished.recv() {
             Ok(result) => Ok(result?),

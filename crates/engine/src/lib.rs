@@ -20,8 +20,10 @@ mod worker;
 mod batch;
 mod forward;
 mod loading;
+mod model;
 mod rope_table;
 
+mod drawing;
 mod pages;
 mod profile;
 mod random;

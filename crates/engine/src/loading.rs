@@ -13,7 +13,7 @@ use weights::{
 
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
-use crate::forward::{Embedding, Ffn, Layer, Model, Norm, Output, Projection};
+use crate::model::{Embedding, Ffn, Layer, Model, Norm, Output, Projection};
 
 /// How far the loading of a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

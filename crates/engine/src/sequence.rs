@@ -64,6 +64,8 @@ pub(crate) struct Answer {
 /// The logits of every token are shown to `on_row`.
 pub(crate) struct Score {
     pub(crate) on_row: OnRow,
+    /// Rows shown so far; a preemption computes them again.
+    pub(crate) n_shown: usize,
     pub(crate) done: SyncSender<Result<(), EngineError>>,
 }
 

@@ -16,15 +16,15 @@ use std::time::Instant;
 use kernels::PAGE_LEN;
 
 use crate::batch::{Batch, Outputs};
+use crate::drawing::{DrawScratch, Drawn, Job, accept};
 use crate::engine::{Shared, lock};
 use crate::error::EngineError;
-use crate::forward::Model;
+use crate::model::Model;
 use crate::pages::PageTable;
 use crate::profile::Phase;
-use crate::request::{BitMask, Event, FinishReason};
-use crate::sampler::{Allowed, Choice, NoChoice, Scratch};
+use crate::request::{Event, FinishReason};
 use crate::scheduler::{FairShares, Pace, seniority};
-use crate::sequence::{Answer, Sequence, Work};
+use crate::sequence::{Sequence, Work};
 use crate::stats::EngineStats;
 
 /// Everything that the engine's thread owns.
@@ -50,27 +50,11 @@ pub(crate) struct Worker {
     mean_request_s: f64,
 }
 
-/// Buffers for drawing one row's token.
-struct DrawScratch {
-    candidates: Scratch,
-    mask: Option<BitMask>,
-    forbidden: Vec<u32>,
-}
-
-/// What drawing gave for one sequence.
-type Drawn = Result<Choice, EngineError>;
-
 impl Worker {
     /// A worker without requests.
     pub(crate) fn new(model: Model, shared: Arc<Shared>) -> Worker {
         let table = PageTable::new(model.n_pages(), PAGE_LEN);
-        let new_scratch = || {
-            Mutex::new(DrawScratch {
-                candidates: Scratch::new(shared.config.isa),
-                mask: None,
-                forbidden: Vec::new(),
-            })
-        };
+        let new_scratch = || Mutex::new(DrawScratch::new(shared.config.isa));
         let worker = Worker {
             table,
             waiting: Vec::new(),
@@ -485,74 +469,6 @@ impl Worker {
         stats.kv_page_len = PAGE_LEN;
         stats.memory_bytes = self.model.memory_bytes();
         *lock(&self.shared.stats) = stats;
-    }
-}
-
-/// The rows of one sequence in a slice of logits.
-struct Job<'a> {
-    running_idx: usize,
-    /// The position of the first row in its sequence.
-    first_pos: usize,
-    rows: Vec<&'a mut [f32]>,
-    sequence: &'a mut Sequence,
-    drawn: Option<Drawn>,
-}
-
-impl Job<'_> {
-    fn run(&mut self, scratch: &mut DrawScratch, vocab_size: usize) {
-        let n_generated = self.sequence.n_generated();
-        let position = self.sequence.tokens.len();
-        match &mut self.sequence.work {
-            Work::Score(score) => {
-                for (n, row) in self.rows.iter().enumerate() {
-                    (score.on_row)(self.first_pos + n, row);
-                }
-            }
-            Work::Answer(answer) if answer.max_tokens == 0 => {}
-            Work::Answer(answer) => {
-                let row = &mut self.rows[0];
-                self.drawn = Some(draw(answer, row, n_generated, position, scratch, vocab_size));
-            }
-        }
-    }
-}
-
-/// Draws the token at `position` of an answer.
-fn draw(
-    answer: &mut Answer,
-    logits: &mut [f32],
-    n_generated: usize,
-    position: usize,
-    scratch: &mut DrawScratch,
-    vocab_size: usize,
-) -> Drawn {
-    scratch.forbidden.clear();
-    if answer.ignore_eos || n_generated < answer.min_tokens {
-        scratch.forbidden.extend_from_slice(&answer.stop_ids);
-    }
-    let mask = match &mut answer.constraint {
-        Some(constraint) => {
-            let mask = scratch.mask.get_or_insert_with(|| BitMask::all_set(vocab_size));
-            // A constraint comes from outside: its panic is this answer's, not the engine's.
-            catch_unwind(AssertUnwindSafe(|| constraint.mask(mask)))
-                .map_err(|_| EngineError::ConstraintFailed { position })?;
-            Some(&*mask)
-        }
-        None => None,
-    };
-    let allowed = Allowed { forbidden: &scratch.forbidden, mask };
-    let drawn = answer.sampler.draw(logits, position, &allowed, &mut scratch.candidates);
-    drawn.map_err(|why| match why {
-        NoChoice::NonFinite => EngineError::NonFiniteLogits { position },
-        NoChoice::NothingAllowed => EngineError::NothingAllowed { position },
-    })
-}
-
-/// Tells the constraint, if there is one; `false` if it panicked.
-fn accept(answer: &mut Answer, id: u32) -> bool {
-    match &mut answer.constraint {
-        Some(constraint) => catch_unwind(AssertUnwindSafe(|| constraint.accept(id))).is_ok(),
-        None => true,
     }
 }
 

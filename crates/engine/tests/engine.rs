@@ -242,6 +242,11 @@ fn when_pages_run_out_the_youngest_wait_and_nobody_fails() {
     });
     let request = |i: u64| Generate::greedy(Noise::new(i).tokens(20 + 10 * i as usize), 150);
     let generations: Vec<_> = (0..8).map(|i| engine.submit(request(i)).unwrap()).collect();
+    // Scores, too, give way; each row is shown once, in order.
+    let (sender, positions) = std::sync::mpsc::channel();
+    let on_row = move |position, _: &[f32]| sender.send(position).unwrap();
+    engine.score_with(&Noise::new(50).tokens(250), Box::new(on_row)).unwrap();
+    assert_eq!(positions.iter().collect::<Vec<usize>>(), (0..250).collect::<Vec<usize>>());
     for generation in generations {
         assert_eq!(collect(generation).0.ids.len(), 150);
     }

@@ -1,0 +1,213 @@
+//! A loaded model: its weights by layer, the pages of its keys and values, and the buffers of a step.
+//!
+//! What is done with them stands in `forward.rs`; how they come from a file, in `loading.rs`.
+
+use std::sync::Arc;
+
+use kernels::{Activations, KvLayer, Operand, PackedMatrix, Pool, RopeKind, RopeTable};
+use weights::{FfnKind, Gguf, LayerConfig, ModelConfig, RopeConfig, RopePairing, TensorInfo};
+
+use crate::engine::EngineConfig;
+use crate::pages::PageId;
+use crate::profile::Stopwatch;
+use crate::rope_table::inverse_frequencies;
+
+/// Rows of logits that are held at once.
+const MAX_LOGIT_ROWS: usize = 16;
+
+/// A weight matrix and what is added to its product.
+pub(crate) struct Projection {
+    pub(crate) matrix: PackedMatrix,
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// weight: [n_embd], bias: [n_embd] for layer norms
+pub(crate) struct Norm {
+    pub(crate) weight: Vec<f32>,
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// The feed-forward network of a layer.
+pub(crate) struct Ffn {
+    /// [n_ff, n_embd]; absent in a plain network.
+    pub(crate) gate: Option<Projection>,
+    /// [n_ff, n_embd]
+    pub(crate) up: Projection,
+    /// [n_embd, n_ff]
+    pub(crate) down: Projection,
+}
+
+/// One layer's weights.
+pub(crate) struct Layer {
+    pub(crate) attn_norm: Option<Norm>,
+    /// [q_dim, n_embd]
+    pub(crate) q: Projection,
+    /// [k_dim, n_embd]
+    pub(crate) k: Projection,
+    /// [v_dim, n_embd]
+    pub(crate) v: Projection,
+    /// [head_dim_k] or [q_dim]
+    pub(crate) q_norm: Option<Vec<f32>>,
+    /// [head_dim_k] or [k_dim]
+    pub(crate) k_norm: Option<Vec<f32>>,
+    /// [n_embd, attn_out_dim]
+    pub(crate) out: Projection,
+    pub(crate) post_attn_norm: Option<Vec<f32>>,
+    pub(crate) ffn_norm: Option<Norm>,
+    pub(crate) ffn: Ffn,
+    pub(crate) post_ffn_norm: Option<Vec<f32>>,
+}
+
+/// Where the first residual stream comes from.
+pub(crate) struct Embedding {
+    /// The matrix in the map; `None` if the output matrix serves.
+    pub(crate) tokens: Option<(Arc<Gguf>, TensorInfo)>,
+    /// [max_seq_len, n_embd], added to the tokens' rows.
+    pub(crate) positions: Option<Vec<f32>>,
+}
+
+/// From the last residual stream to logits.
+pub(crate) struct Output {
+    pub(crate) norm: Norm,
+    /// [vocab_size, n_embd]
+    pub(crate) matrix: PackedMatrix,
+    /// [vocab_size]
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// A loaded model with its keys and values and the buffers of a step.
+pub(crate) struct Model {
+    pub(crate) pool: Pool,
+    pub(crate) config: ModelConfig,
+    pub(crate) n_pages: usize,
+    pub(crate) embedding: Embedding,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) output: Output,
+    pub(crate) kv: Vec<KvLayer>,
+    pub(crate) rope: Option<RopeTable>,
+    pub(crate) rope_local: Option<RopeTable>,
+    pub(crate) buffers: Buffers,
+    pub(crate) stopwatch: Stopwatch,
+}
+
+/// Activations of one step; each holds `max_batch_tokens` rows of its own width.
+pub(crate) struct Buffers {
+    /// The residual stream: [n_rows, n_embd]
+    pub(crate) x: Vec<f32>,
+    /// What is added to it: [n_rows, n_embd]
+    pub(crate) update: Vec<f32>,
+    /// [n_rows, q_dim]
+    pub(crate) q: Vec<f32>,
+    /// [n_rows, k_dim]
+    pub(crate) k: Vec<f32>,
+    /// [n_rows, v_dim]
+    pub(crate) v: Vec<f32>,
+    /// [n_rows, attn_out_dim]
+    pub(crate) attn: Vec<f32>,
+    /// [n_rows, n_ff]
+    pub(crate) gate: Vec<f32>,
+    /// [n_rows, n_ff]
+    pub(crate) up: Vec<f32>,
+    /// [MAX_LOGIT_ROWS, vocab_size]
+    pub(crate) logits: Vec<f32>,
+    pub(crate) activations: Activations,
+}
+
+impl Model {
+    /// Joins weights and room for keys and values to a model.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        pool: Pool,
+        config: &ModelConfig,
+        engine: &EngineConfig,
+        n_pages: usize,
+        embedding: Embedding,
+        layers: Vec<Layer>,
+        output: Output,
+        kv: Vec<KvLayer>,
+    ) -> Model {
+        let n_rows = engine.max_batch_tokens;
+        let widest = |width: fn(&LayerConfig) -> usize| {
+            vec![0.0; n_rows * config.layers.iter().map(width).max().unwrap_or(0)]
+        };
+        let has_gate = matches!(config.ffn, FfnKind::Gated { .. });
+        let buffers = Buffers {
+            x: vec![0.0; n_rows * config.n_embd],
+            update: vec![0.0; n_rows * config.n_embd],
+            q: widest(LayerConfig::q_dim),
+            k: widest(LayerConfig::k_dim),
+            v: widest(LayerConfig::v_dim),
+            attn: widest(LayerConfig::attn_out_dim),
+            gate: if has_gate { widest(|layer| layer.n_ff) } else { Vec::new() },
+            up: widest(|layer| layer.n_ff),
+            logits: vec![0.0; MAX_LOGIT_ROWS * config.vocab_size],
+            activations: {
+                let needs = |operand| all_matrices(&layers, &output).any(|m| m.needs() == operand);
+                Activations::keeping(needs(Operand::Int8), needs(Operand::F32))
+            },
+        };
+        let table =
+            |rope: &Option<RopeConfig>| rope.as_ref().map(|rope| rope_table(rope, engine.max_seq_len));
+        Model {
+            rope: table(&config.rope),
+            rope_local: table(&config.rope_local),
+            pool,
+            config: config.clone(),
+            n_pages,
+            embedding,
+            layers,
+            output,
+            kv,
+            buffers,
+            stopwatch: Stopwatch::new(),
+        }
+    }
+
+    /// Pages of keys and values.
+    pub(crate) fn n_pages(&self) -> usize {
+        self.n_pages
+    }
+
+    /// The most rows of logits that can be asked for at once.
+    pub(crate) fn max_logit_rows(&self) -> usize {
+        MAX_LOGIT_ROWS
+    }
+
+    /// Bytes of weights, keys and values, and buffers.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let matrices = all_matrices(&self.layers, &self.output);
+        let weights: usize = matrices.map(PackedMatrix::bytes).sum();
+        let kv: usize = self.kv.iter().map(KvLayer::bytes).sum();
+        let b = &self.buffers;
+        let floats = [&b.x, &b.update, &b.q, &b.k, &b.v, &b.attn, &b.gate, &b.up, &b.logits];
+        let buffers: usize = floats.iter().map(|buffer| buffer.len() * size_of::<f32>()).sum();
+        (weights + kv + buffers) as u64
+    }
+
+    /// Copies the first `n_tokens` of a page to another, in every layer.
+    pub(crate) fn copy_page(&mut self, from: PageId, to: PageId, n_tokens: usize) {
+        for layer in &mut self.kv {
+            layer.copy_page(from, to, n_tokens);
+        }
+    }
+}
+
+impl Layer {
+    fn matrices(&self) -> impl Iterator<Item = &PackedMatrix> {
+        let gate = self.ffn.gate.as_ref();
+        let all = [&self.q, &self.k, &self.v, &self.out, &self.ffn.up, &self.ffn.down];
+        all.into_iter().chain(gate).map(|projection| &projection.matrix)
+    }
+}
+
+fn all_matrices<'a>(layers: &'a [Layer], output: &'a Output) -> impl Iterator<Item = &'a PackedMatrix> {
+    layers.iter().flat_map(Layer::matrices).chain([&output.matrix])
+}
+
+fn rope_table(rope: &RopeConfig, max_seq_len: usize) -> RopeTable {
+    let kind = match rope.pairing {
+        RopePairing::Norm => RopeKind::Norm,
+        RopePairing::Neox => RopeKind::Neox,
+    };
+    RopeTable::new(kind, inverse_frequencies(rope, max_seq_len), rope.attn_factor)
+}
