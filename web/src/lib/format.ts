@@ -21,7 +21,7 @@ export function formatBytes(bytes: number): string {
 }
 
 export function formatParameters(n: number): string {
-  if (n >= 1e9) return `${(n / 1e9).toFixed(1).replace(/\.0$/, '')}B`;
+  if (n >= 0.95e9) return `${(n / 1e9).toFixed(1).replace(/\.0$/, '')}B`;
   return `${Math.round(n / 1e6)}M`;
 }
 

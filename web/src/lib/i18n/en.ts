@@ -267,7 +267,7 @@ export const en = {
     size: (size: string) => `${size} to download`,
     memory: (size: string) => `needs ${size} of memory`,
     context: (tokens: string) => `${tokens} tokens of context`,
-    languages: (names: string) => names,
+    listSeparator: ', ',
     anyLanguage: 'languages not stated',
     progress: (done: string, total: string) => `${done} of ${total}`,
     speed: (speed: string) => `${speed}/s`,

@@ -247,7 +247,7 @@ export const zh: Catalogue = {
     size: (size) => `下载 ${size}`,
     memory: (size) => `需要 ${size} 内存`,
     context: (tokens) => `上下文 ${tokens} 个词元`,
-    languages: (names) => names,
+    listSeparator: '、',
     anyLanguage: '未注明语言',
     progress: (done, total) => `${done} / ${total}`,
     speed: (speed) => `${speed}/秒`,

@@ -201,6 +201,9 @@ export class App {
   async send(chat: Chat, options: { anyway?: boolean } = {}) {
     const draft = this.drafts.of(chat.key);
     if (draft.isEmpty || chat.busy) return;
+    // Somebody was quicker than the list of models.
+    if (!this.models.known) await this.models.refresh();
+    if (draft.isEmpty || chat.busy) return;
     if (chat.model === null) {
       this.panel = 'models';
       return;
