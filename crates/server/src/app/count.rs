@@ -27,7 +27,11 @@ pub(crate) async fn count(
     };
     let n_tokens = match &request.text {
         Some(text) => count_text(&model, text.clone()).await?,
-        None => count_chat(&model, &chat_input(&model, &plan(&state, &request).await?)).await?,
+        None => {
+            let input = chat_input(&model, &plan(&state, &request).await?);
+            // Nothing said is nothing to render: many templates read the first message unasked.
+            if input.messages.is_empty() { 0 } else { count_chat(&model, &input).await? }
+        }
     };
     Ok(Body(json!({"tokens": n_tokens, "max_tokens": model.max_seq_len()})))
 }

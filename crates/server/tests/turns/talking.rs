@@ -90,6 +90,7 @@ async fn files_are_counted_and_sent_along() {
     let file = json!({"type": "file", "name": "notes.md", "media_type": "text/markdown",
                       "text": "alpha beta gamma ".repeat(20), "size": 340});
     let count = |body| async move { expect(send(address, "POST", "/api/count", &body).await, 200) };
+    assert_eq!(count(json!({"parts": []})).await["tokens"], 0, "nothing said yet");
     let bare = count(json!({"parts": [{"type": "text", "text": "hi"}]})).await["tokens"].as_u64().unwrap();
     let with =
         count(json!({"parts": [file, {"type": "text", "text": "hi"}]})).await["tokens"].as_u64().unwrap();
