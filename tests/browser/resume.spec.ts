@@ -74,10 +74,17 @@ test('what is being written is found again after a reload, in its own conversati
   await expect(composer(page)).toHaveValue('');
 });
 
+let remove = async () => {};
+test.afterEach(async () => {
+  await remove();
+  remove = async () => {};
+});
+
 test('nothing acknowledged is lost by kill -9, and the page finds the server again', async ({
   page,
 }) => {
   const daybreak = new Daybreak();
+  remove = () => daybreak.remove();
   await daybreak.start();
   await open(page, daybreak, { temperature: 0, max_tokens: 700 });
   await send(page, 'Write a very long story about a mountain.');
@@ -92,5 +99,4 @@ test('nothing acknowledged is lost by kill -9, and the page finds the server aga
   await expect(page.locator('.bubble')).toHaveText('Write a very long story about a mountain.');
   const kept = (await answers(page).locator('.prose').innerText()).replace(/\s+/g, ' ');
   expect(kept.startsWith(seen.slice(0, -5))).toBe(true);
-  await daybreak.remove();
 });
