@@ -46,8 +46,9 @@ test('the page of a Chinese browser speaks Chinese throughout', async ({ browser
 });
 
 test('an answer can be stopped, and goes on when asked to', async ({ page, daybreak }) => {
-  await open(page, daybreak, { temperature: 0, max_tokens: 700 });
-  await send(page, 'Write a very long story about a lighthouse.');
+  // At temperature 0 the small model goes round in circles over this one, so that there is time to stop it.
+  await open(page, daybreak, { temperature: 0, max_tokens: 1500 });
+  await send(page, 'What is the capital of France?');
   await expect(answers(page)).toHaveText(/\w+ \w+ \w+/);
   await stopButton(page).click();
   await expect(page.getByText('Stopped.')).toBeVisible();

@@ -38,4 +38,4 @@ mod test_support;
 
 pub use config::{BuildInfo, Limits, ServerConfig};
 pub use error::ApiError;
-pub use serve::{ServeError, serve, shutdown_signal};
+pub use serve::{ServeError, Serving, serve, shutdown_signal};

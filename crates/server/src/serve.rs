@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,11 +82,28 @@ pub enum ServeError {
 ///
 /// `on_ready` is told the address once the models of [`ServerConfig::models`] answer; connections are taken
 /// before that, so that `/health` and the page can tell how far it is.
-pub async fn serve(
+///
+/// The future is boxed here, so that the whole server is compiled once, in this crate, and not again in every
+/// program and test that starts one.
+pub fn serve(
     config: ServerConfig,
-    on_ready: impl FnOnce(SocketAddr),
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
+    on_ready: impl FnOnce(SocketAddr) + Send + 'static,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Serving {
+    boxed(config, Box::new(on_ready), Box::pin(shutdown))
+}
+
+/// A server's whole life.
+pub type Serving = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
+
+type OnReady = Box<dyn FnOnce(SocketAddr) + Send>;
+type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn boxed(config: ServerConfig, on_ready: OnReady, shutdown: StopSignal) -> Serving {
+    Box::pin(run(config, on_ready, shutdown))
+}
+
+async fn run(config: ServerConfig, on_ready: OnReady, shutdown: StopSignal) -> Result<(), ServeError> {
     check(&config)?;
     let listener = listen(&config)?;
     let address =
