@@ -104,7 +104,6 @@ export const en = {
     removeFile: (name: string) => `Remove ${name}`,
     pastedName: (index: number) => `pasted-text-${index}.txt`,
     tokens: (count: number) => plural(count, 'token', 'tokens'),
-    counting: 'counting…',
     answerRunning: 'An answer is still being written. Stop it, or wait for its end.',
     note: 'A model can be wrong. Check what matters.',
   },
@@ -117,7 +116,6 @@ export const en = {
     show: (name: string) => `Show ${name}`,
   },
   message: {
-    you: 'You',
     youSaid: 'You said',
     answer: 'Answer',
     answerBy: (model: string) => `Answer by ${model}`,
@@ -251,7 +249,6 @@ export const en = {
     deleteOf: (model: string) => `Delete ${model} from the disk`,
     deleteAsk: (model: string, size: string) => `Delete ${model} (${size}) from the disk?`,
     deleted: (model: string) => `${model} was deleted.`,
-    retryOf: (model: string) => `Try ${model} again`,
     recommended: 'Recommended',
     recommendedWhy: 'Speaks your language and fits this machine',
     gated: 'Needs a token',
@@ -285,8 +282,6 @@ export const en = {
     } as Record<string, string>,
     memoryHere: (free: string, total: string) =>
       `This machine has ${total} of memory, ${free} free.`,
-    licence: (name: string) => `Licence: ${name}`,
-    notHere: (model: string) => `${model} is not on this machine yet.`,
   },
   offer: {
     page: (model: string, language: string) => `${model} does not speak ${language}.`,
@@ -309,7 +304,6 @@ export const en = {
     title: 'Context',
     explain:
       'What the model can read at once: the system prompt, all messages of this branch and your draft.',
-    nearlyFull: 'Nearly full',
     fullTitle: 'This conversation is full',
     full: (prompt: number, max: number) =>
       `With your message it would have ${n(prompt)} tokens; the model reads at most ${n(max)}.`,
