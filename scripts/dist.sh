@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 bash scripts/need.sh cargo python3 strip
 version=$(cargo metadata --no-deps --offline --format-version 1 | python3 -c 'import json,sys; print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == "daybreak"))')
 name="daybreak-$version-$(uname -m)-linux"
+# What is handed on says which commit it came from; builds in between need not, and save the relinking.
+DAYBREAK_COMMIT=$(git rev-parse HEAD 2>/dev/null || true) cargo build --release --quiet --bin daybreak
 rm -rf "dist/$name" && mkdir -p "dist/$name"
 strip -o "dist/$name/daybreak" target/release/daybreak
 python3 scripts/third_party_licenses.py > "dist/$name/THIRD-PARTY-LICENSES.txt"

@@ -112,7 +112,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 fn explain(error: serde_json::Error, path: String) -> ApiError {
     let text = error.to_string();
     // serde_json ends its texts with the position, which stands apart here.
-    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_string();
+    let reason = in_json_words(text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason));
     match error.classify() {
         Category::Data => match missing_field(&reason) {
             Some(field) if path == "." || path.is_empty() => ApiError::Missing { param: field.to_string() },
@@ -124,6 +124,23 @@ fn explain(error: serde_json::Error, path: String) -> ApiError {
             ApiError::BadJson { reason, line: error.line(), column: error.column() }
         }
     }
+}
+
+/// Serde speaks of Rust's types; who sends JSON knows JSON's.
+fn in_json_words(reason: &str) -> String {
+    let Some((found, expected)) = reason.rsplit_once(", expected ") else {
+        return reason.to_string();
+    };
+    let kind = expected.split_whitespace().next().unwrap_or_default();
+    let expected = match kind {
+        "f32" | "f64" => "a number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "sequence" => "a list",
+        "map" | "struct" => "an object",
+        _ => expected,
+    };
+    format!("{}, expected {expected}", found.replace(": sequence", ": list").replace(": map", ": object"))
 }
 
 /// The name in serde's "missing field `name`".
@@ -163,7 +180,10 @@ mod tests {
     fn a_wrong_type_names_the_field() {
         let error = parse::<Outer>(b"{\"items\": [{\"count\": 1}, {\"count\": \"two\"}]}").unwrap_err();
         assert_eq!(error.param(), Some("items[1].count"));
-        assert!(error.to_string().contains("expected u32"), "{error}");
+        assert!(
+            error.to_string().ends_with("invalid type: string \"two\", expected a whole number, 0 or more"),
+            "{error}"
+        );
         assert_eq!(error.code(), "invalid_type");
     }
 

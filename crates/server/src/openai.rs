@@ -68,12 +68,14 @@ struct Head {
 impl Head {
     fn new(state: &AppState, prefix: &str, model: &str) -> Head {
         let build = &state.config.build;
-        let commit = build.commit.as_deref().map_or("", |commit| &commit[..commit.len().min(8)]);
+        // Which program computed this: the same fingerprint and seed give the same answer.
+        let commit = build.commit.iter().map(|commit| format!("-{}", commit.get(..8).unwrap_or(commit)));
+        let commit = commit.collect::<String>();
         Head {
             id: format!("{prefix}-{}", uuid::Uuid::now_v7().simple()),
             created: now_ms() / 1000,
             model: model.to_string(),
-            system_fingerprint: format!("daybreak-{}-{commit}-{}", build.version, state.config.isa.name()),
+            system_fingerprint: format!("daybreak-{}{commit}-{}", build.version, state.config.isa.name()),
         }
     }
 }
