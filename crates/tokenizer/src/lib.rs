@@ -3,6 +3,7 @@
 //! A plain [`Vocabulary`] enters; [`Tokenizer`] turns bytes into ids and ids into bytes. A model's own Jinja source
 //! enters; [`ChatTemplate`] turns messages into text that remembers which of its bytes are data, so that
 //! [`Tokenizer::encode_rendered`] gives the template's words their special tokens and the user's words none.
+//! [`Grammar`] says which token may come next in an answer that must have a form;
 //! [`TokenStream`], [`StopStrings`] and [`ReasoningParser`] stand between an answer's ids and the screen.
 //!
 //! The crate knows no model files: whoever reads one fills the vocabulary.
@@ -26,12 +27,18 @@ mod tokenizer;
 mod stop_strings;
 mod token_stream;
 
+mod grammar;
+
 mod chat;
 mod chat_template;
 mod reasoning;
 
 pub use chat::{ChatMessage, RenderInput, Rendered, SpecialTexts, ToolCall};
 pub use chat_template::{ChatTemplate, TemplateError};
+pub use grammar::{
+    AllowedTokens, Grammar, GrammarAnswer, GrammarCompiler, GrammarError, GrammarSource, GrammarState,
+    MAX_CHOICES, MAX_GRAMMAR_BYTES,
+};
 pub use pre_tokenizer::known_pre_tokenizers;
 pub use reasoning::{Delta, Reasoning, ReasoningParser};
 pub use stop_strings::StopStrings;

@@ -181,6 +181,16 @@ impl Tokenizer {
         self.kinds.get(id as usize).is_none_or(|kind| matches!(kind, TokenKind::Control | TokenKind::Unknown))
     }
 
+    /// What the token is for; none for an id out of range.
+    pub(crate) fn kind(&self, id: TokenId) -> Option<TokenKind> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// Whether a text in the middle of another has the tokens that it has alone: no space is set before it.
+    pub(crate) fn keeps_beginnings(&self) -> bool {
+        matches!(self.model, Model::Bpe { .. })
+    }
+
     /// Whether the token gives no text in an answer: control tokens, but for the tags around reasoning, which
     /// [`ReasoningParser`](crate::ReasoningParser) must see.
     #[must_use]
