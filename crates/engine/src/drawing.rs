@@ -1,25 +1,23 @@
 //! What is done with the logits of one sequence in a step: a token is drawn, or all rows are shown.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use kernels::Isa;
 
 use crate::error::EngineError;
-use crate::request::BitMask;
+use crate::masking::Masked;
+use crate::request::{BitMask, TokenId};
 use crate::sampler::{Allowed, Choice, NoChoice, Scratch};
 use crate::sequence::{Answer, Sequence, Work};
 
 /// Buffers for drawing one row's token.
 pub(crate) struct DrawScratch {
     candidates: Scratch,
-    mask: Option<BitMask>,
     forbidden: Vec<u32>,
 }
 
 impl DrawScratch {
     /// Empty buffers; sums over the vocabulary use `isa`.
     pub(crate) fn new(isa: Isa) -> DrawScratch {
-        DrawScratch { candidates: Scratch::new(isa), mask: None, forbidden: Vec::new() }
+        DrawScratch { candidates: Scratch::new(isa), forbidden: Vec::new() }
     }
 }
 
@@ -38,7 +36,7 @@ pub(crate) struct Job<'a> {
 
 impl Job<'_> {
     /// Draws, or shows the rows; a drawn token is left in `drawn`.
-    pub(crate) fn run(&mut self, scratch: &mut DrawScratch, vocab_size: usize) {
+    pub(crate) fn run(&mut self, scratch: &mut DrawScratch) {
         let n_generated = self.sequence.n_generated();
         let position = self.sequence.tokens.len();
         match &mut self.sequence.work {
@@ -53,7 +51,7 @@ impl Job<'_> {
             Work::Answer(answer) if answer.max_tokens == 0 => {}
             Work::Answer(answer) => {
                 let row = &mut self.rows[0];
-                self.drawn = Some(draw(answer, row, n_generated, position, scratch, vocab_size));
+                self.drawn = Some(draw(answer, row, n_generated, position, scratch));
             }
         }
     }
@@ -66,19 +64,19 @@ fn draw(
     n_generated: usize,
     position: usize,
     scratch: &mut DrawScratch,
-    vocab_size: usize,
 ) -> Drawn {
     scratch.forbidden.clear();
     if answer.ignore_eos || n_generated < answer.min_tokens {
         scratch.forbidden.extend_from_slice(&answer.stop_ids);
     }
-    let mask = match &mut answer.constraint {
-        Some(constraint) => {
-            let mask = scratch.mask.get_or_insert_with(|| BitMask::all_set(vocab_size));
-            // A constraint comes from outside: its panic is this answer's, not the engine's.
-            catch_unwind(AssertUnwindSafe(|| constraint.mask(mask)))
-                .map_err(|_| EngineError::ConstraintFailed { position })?;
-            Some(&*mask)
+    let mut slot = answer.constraint.as_ref().map(Masked::lock);
+    let mask = match &mut slot {
+        Some(slot) => {
+            let mask = slot.mask().map_err(|reason| EngineError::ConstraintFailed { position, reason })?;
+            if !leaves_some(mask, &scratch.forbidden) {
+                scratch.forbidden.clear();
+            }
+            Some(mask)
         }
         None => None,
     };
@@ -90,10 +88,15 @@ fn draw(
     })
 }
 
-/// Tells the constraint, if there is one; `false` if it panicked.
-pub(crate) fn accept(answer: &mut Answer, id: u32) -> bool {
-    match &mut answer.constraint {
-        Some(constraint) => catch_unwind(AssertUnwindSafe(|| constraint.accept(id))).is_ok(),
-        None => true,
+/// Whether some token of the mask is not forbidden.
+fn leaves_some(mask: &BitMask, forbidden: &[TokenId]) -> bool {
+    forbidden.is_empty() || mask.n_set() > forbidden.iter().filter(|id| mask.get(**id)).count()
+}
+
+/// Tells the constraint, if there is one; whether the answer is complete.
+pub(crate) fn accept(answer: &mut Answer, id: TokenId) -> Result<bool, String> {
+    match &answer.constraint {
+        Some(constraint) => constraint.lock().accept(id),
+        None => Ok(false),
     }
 }

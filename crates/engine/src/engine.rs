@@ -15,6 +15,7 @@ use weights::{Gguf, ModelConfig};
 
 use crate::error::{EngineError, SubmitError};
 use crate::loading::{self, LoadProgress};
+use crate::masking::Masked;
 use crate::profile::Profile;
 use crate::request::{Generate, Generation, MAX_LOGPROBS, OnRow, TokenId};
 use crate::sampler::Sampler;
@@ -132,7 +133,7 @@ impl Engine {
             min_tokens: request.min_tokens,
             stop_ids: request.stop_ids,
             ignore_eos: request.ignore_eos,
-            constraint: request.constraint,
+            constraint: request.constraint.map(|constraint| Masked::new(constraint, shared.vocab_size)),
             events: sender,
             cancelled: Arc::clone(&cancelled),
         };

@@ -42,11 +42,13 @@ pub enum EngineError {
         /// The token's position in the sequence.
         position: usize,
     },
-    /// The request's constraint panicked.
-    #[error("the constraint on this answer failed at position {position}")]
+    /// The request's constraint failed.
+    #[error("the constraint on this answer failed at position {position}: {reason}")]
     ConstraintFailed {
         /// The token's position in the sequence.
         position: usize,
+        /// Its own words.
+        reason: String,
     },
     /// The pool of keys and values cannot hold one full context.
     #[error(

@@ -24,6 +24,7 @@ mod model;
 mod rope_table;
 
 mod drawing;
+mod masking;
 mod pages;
 mod profile;
 mod random;

@@ -114,18 +114,37 @@ impl BitMask {
         id < self.len && self.words[id / 64] >> (id % 64) & 1 == 1
     }
 
-    /// The bits, 64 tokens a word, lowest id in the lowest bit.
+    /// Number of allowed tokens.
+    pub fn n_set(&self) -> usize {
+        let n_set: usize = self.words.iter().map(|word| word.count_ones() as usize).sum();
+        let n_beyond = match (self.len % 64, self.words.last()) {
+            (0, _) | (_, None) => 0,
+            (n_last, Some(last)) => (last >> n_last).count_ones() as usize,
+        };
+        n_set - n_beyond
+    }
+
+    /// The bits, 64 tokens a word, lowest id in the lowest bit; those beyond `len` mean nothing.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// As `words`, to be set.
     pub fn words_mut(&mut self) -> &mut [u64] {
         &mut self.words
     }
 }
 
 /// Which tokens may come next, decided outside the engine (a grammar, a schema).
+///
+/// An error of either function ends the answer with `ConstraintFailed` and these words.
 pub trait Constraint: Send {
-    /// Sets the bits of the tokens that may come next and clears the others.
-    fn mask(&mut self, allowed: &mut BitMask);
-    /// Tells which token was taken.
-    fn accept(&mut self, id: TokenId);
+    /// Sets the bits of the tokens that may come next and clears the others. Called once for each
+    /// token, on any thread, most often while the logits are computed.
+    fn mask(&mut self, allowed: &mut BitMask) -> Result<(), String>;
+    /// Tells which token was taken, never a stop id; `true` means that the answer is complete, and
+    /// ends it with `Stop`.
+    fn accept(&mut self, id: TokenId) -> Result<bool, String>;
 }
 
 /// Receives the logits behind each position: (position, [vocab_size]).
@@ -139,11 +158,12 @@ pub struct Generate {
     pub sampling: SamplingParams,
     /// The most tokens to generate; what the context cannot hold ends with `Length`, too.
     pub max_tokens: usize,
-    /// Stop ids are not drawn before this many tokens stand.
+    /// Stop ids are not drawn before this many tokens stand, unless the constraint allows nothing else.
     pub min_tokens: usize,
     /// Tokens that end the answer; they are not part of it.
     pub stop_ids: Vec<TokenId>,
-    /// Stop ids are never drawn: the answer ends by length only.
+    /// Stop ids are never drawn: the answer ends by length only, or where the constraint allows
+    /// nothing else.
     pub ignore_eos: bool,
     /// Log-probabilities of each token and of this many alternatives (0 to 20).
     pub logprobs: Option<u8>,

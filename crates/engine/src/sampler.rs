@@ -233,9 +233,18 @@ fn weight(logit: f32, max: f32, temperature: f32) -> f64 {
 }
 
 fn apply_mask(logits: &mut [f32], mask: &BitMask) {
-    for (id, logit) in logits.iter_mut().enumerate() {
-        if !mask.get(id as TokenId) {
-            *logit = f32::NEG_INFINITY;
+    debug_assert_eq!(logits.len(), mask.len());
+    for (logits, &word) in logits.chunks_mut(64).zip(mask.words()) {
+        match word {
+            u64::MAX => {}
+            0 => logits.fill(f32::NEG_INFINITY),
+            _ => {
+                for (bit, logit) in logits.iter_mut().enumerate() {
+                    if word >> bit & 1 == 0 {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
+            }
         }
     }
 }

@@ -13,8 +13,9 @@ use kernels::PAGE_LEN;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::EngineError;
+use crate::masking::Masked;
 use crate::pages::{NodeIdx, PageId, PageTable};
-use crate::request::{Constraint, Event, FinishReason, OnRow, Timings, TokenId};
+use crate::request::{Event, FinishReason, OnRow, Timings, TokenId};
 use crate::sampler::Sampler;
 
 /// A request from its submission to its end.
@@ -56,7 +57,7 @@ pub(crate) struct Answer {
     pub(crate) min_tokens: usize,
     pub(crate) stop_ids: Vec<TokenId>,
     pub(crate) ignore_eos: bool,
-    pub(crate) constraint: Option<Box<dyn Constraint>>,
+    pub(crate) constraint: Option<Masked>,
     pub(crate) events: UnboundedSender<Event>,
     pub(crate) cancelled: Arc<AtomicBool>,
 }

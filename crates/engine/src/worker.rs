@@ -19,6 +19,7 @@ use crate::batch::{Batch, Outputs};
 use crate::drawing::{DrawScratch, Drawn, Job, accept};
 use crate::engine::{Shared, lock};
 use crate::error::EngineError;
+use crate::masking::{MaskHelper, Masked};
 use crate::model::Model;
 use crate::pages::PageTable;
 use crate::profile::Phase;
@@ -46,6 +47,7 @@ pub(crate) struct Worker {
     /// Over in this step, not told yet.
     ended: Vec<(Sequence, Result<FinishReason, EngineError>)>,
     scratch: Vec<Mutex<DrawScratch>>,
+    masks: MaskHelper,
     totals: EngineStats,
     mean_request_s: f64,
 }
@@ -66,6 +68,7 @@ impl Worker {
             planned: Vec::new(),
             ended: Vec::new(),
             scratch: (0..model.max_logit_rows()).map(|_| new_scratch()).collect(),
+            masks: MaskHelper::default(),
             totals: EngineStats::default(),
             mean_request_s: 1.0,
             model,
@@ -298,6 +301,7 @@ impl Worker {
 
     /// Computes the batch, draws and scores, and tells the callers.
     fn compute(&mut self, began: Instant) {
+        self.masks.begin(self.masks_to_draw_with());
         self.model.stopwatch.lap(Phase::Scheduling, 0, 0);
         self.model.forward(&self.batch);
         let spans = std::mem::take(&mut self.batch.spans);
@@ -335,6 +339,17 @@ impl Worker {
         self.deliver(drawn);
     }
 
+    /// The constraints of the planned answers that a token will be drawn for.
+    fn masks_to_draw_with(&self) -> Vec<Masked> {
+        let spans = self.batch.spans.iter().zip(&self.planned);
+        let drawing = spans.filter(|(span, _)| span.n_outputs() > 0).map(|(_, &(i, _))| &self.running[i]);
+        let constraint = |sequence: &Sequence| match &sequence.work {
+            Work::Answer(answer) if answer.max_tokens > 0 => answer.constraint.clone(),
+            _ => None,
+        };
+        drawing.filter_map(constraint).collect()
+    }
+
     /// Computes the logits of some output rows and draws from them or shows them.
     ///
     /// owners: (position in `running`, position of the row in its sequence) of each row.
@@ -359,7 +374,7 @@ impl Worker {
         let scratch = &self.scratch;
         let draw = |job_idx: usize, _worker: usize| {
             let mut scratch = lock(&scratch[job_idx]);
-            lock(&jobs[job_idx]).run(&mut scratch, vocab_size);
+            lock(&jobs[job_idx]).run(&mut scratch);
         };
         match jobs.len() {
             1 => draw(0, 0),
@@ -404,10 +419,11 @@ impl Worker {
             let is_full = n_generated >= answer.max_tokens || sequence.tokens.len() >= max_seq_len;
             self.totals.generated_tokens_total += 1;
             sequence.send(Event::Token { id: choice.id, logprob: choice.logprob, top: choice.top });
-            if !accepted {
-                ended.push((i, Err(EngineError::ConstraintFailed { position })));
-            } else if is_full {
-                ended.push((i, Ok(FinishReason::Length)));
+            match accepted {
+                Err(reason) => ended.push((i, Err(EngineError::ConstraintFailed { position, reason }))),
+                Ok(true) => ended.push((i, Ok(FinishReason::Stop))),
+                Ok(false) if is_full => ended.push((i, Ok(FinishReason::Length))),
+                Ok(false) => {}
             }
         }
         for &(i, _) in &self.planned {

@@ -303,22 +303,84 @@ fn another_fair_key_is_not_made_to_wait_behind_a_crowd() {
 struct OnlyEven;
 
 impl Constraint for OnlyEven {
-    fn mask(&mut self, allowed: &mut BitMask) {
+    fn mask(&mut self, allowed: &mut BitMask) -> Result<(), String> {
         allowed.fill(false);
         (0..VOCAB_SIZE as u32).step_by(2).for_each(|id| allowed.set(id, true));
+        Ok(())
     }
-    fn accept(&mut self, id: TokenId) {
+    fn accept(&mut self, id: TokenId) -> Result<bool, String> {
         assert!(id.is_multiple_of(2));
+        Ok(false)
     }
+}
+
+/// Exactly these tokens, then token 0; one is refused after it was allowed.
+struct Sequenced {
+    ids: Vec<TokenId>,
+    n_taken: usize,
+    /// Says itself that it is complete.
+    ends: bool,
+    refused: Option<TokenId>,
+}
+
+impl Constraint for Sequenced {
+    fn mask(&mut self, allowed: &mut BitMask) -> Result<(), String> {
+        allowed.fill(false);
+        allowed.set(self.ids.get(self.n_taken).copied().unwrap_or(0), true);
+        Ok(())
+    }
+    fn accept(&mut self, id: TokenId) -> Result<bool, String> {
+        if self.refused == Some(id) {
+            return Err(format!("token {id} was refused"));
+        }
+        assert_eq!(id, self.ids[self.n_taken]);
+        self.n_taken += 1;
+        Ok(self.ends && self.n_taken == self.ids.len())
+    }
+}
+
+#[test]
+fn a_constraint_ends_its_answer_by_itself_or_by_leaving_nothing_but_a_stop_id() {
+    let engine = start_with(|_| {});
+    let ids = vec![7, 8, 9, 7];
+    for (ends, ignore_eos, min_tokens) in
+        [(true, false, 0), (true, true, 0), (false, true, 0), (false, false, 9)]
+    {
+        let mut request = sampled(Noise::new(20).tokens(10), 40, 3);
+        request.constraint = Some(Box::new(Sequenced { ids: ids.clone(), n_taken: 0, ends, refused: None }));
+        (request.stop_ids, request.ignore_eos, request.min_tokens) = (vec![0], ignore_eos, min_tokens);
+        let mut generation = engine.submit(request).unwrap();
+        let (mut drawn, mut last) = (Vec::new(), None);
+        while let Some(event) = generation.blocking_next() {
+            if let Event::Token { id, .. } = &event {
+                drawn.push(*id);
+            }
+            last = Some(event);
+        }
+        assert_eq!(drawn, ids);
+        assert!(matches!(last, Some(Event::Done { reason: FinishReason::Stop, .. })), "{last:?}");
+    }
+    let mut request = sampled(Noise::new(20).tokens(10), 40, 3);
+    request.constraint = Some(Box::new(Sequenced { ids, n_taken: 0, ends: true, refused: Some(9) }));
+    let mut generation = engine.submit(request).unwrap();
+    let mut last = None;
+    while let Some(event) = generation.blocking_next() {
+        last = Some(event);
+    }
+    let Some(Event::Failed(error)) = last else { panic!("{last:?}") };
+    assert!(error.to_string().ends_with("at position 12: token 9 was refused"), "{error}");
+    assert_eq!(settle(&engine).failed_total, 1);
 }
 
 struct Broken;
 
 impl Constraint for Broken {
-    fn mask(&mut self, _: &mut BitMask) {
+    fn mask(&mut self, _: &mut BitMask) -> Result<(), String> {
         panic!("a grammar bug");
     }
-    fn accept(&mut self, _: TokenId) {}
+    fn accept(&mut self, _: TokenId) -> Result<bool, String> {
+        Ok(false)
+    }
 }
 
 #[test]
@@ -339,7 +401,7 @@ fn a_constraint_decides_which_tokens_come_and_its_panic_ends_only_its_answer() {
     while let Some(event) = broken.blocking_next() {
         last = Some(event);
     }
-    let expected = |e: &Event| matches!(e, Event::Failed(EngineError::ConstraintFailed { position: 10 }));
+    let expected = |e: &Event| matches!(e, Event::Failed(EngineError::ConstraintFailed { position: 10, .. }));
     assert!(last.as_ref().is_some_and(expected), "{last:?}");
     assert_eq!(collect(other).0.ids.len(), 200);
     assert!(engine.health().is_ok());
