@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use engine::TokenId;
 use serde_json::{Map, Value};
-use tokenizer::{ChatMessage, Reasoning};
+use tokenizer::{ChatMessage, Grammar, GrammarError, GrammarSource, Reasoning};
 
 pub(crate) use prompt::on_blocking_thread;
 pub(crate) use prompt::{Dropped, PreparedPrompt, count_chat, count_text, prepare_chat, prepare_tokens};
@@ -121,6 +121,8 @@ pub(crate) struct Params {
     pub(crate) fair_key: u64,
     /// Higher goes first.
     pub(crate) priority: i8,
+    /// The form that the answer must have.
+    pub(crate) grammar: Option<Arc<Grammar>>,
 }
 
 impl Params {
@@ -147,8 +149,25 @@ impl Params {
             cache_scope: 0,
             fair_key: 0,
             priority: 0,
+            grammar: None,
         }
     }
+}
+
+/// Compiles what a request asks for; `param` is the field that asks, which errors name.
+pub(crate) async fn compile(
+    model: &Arc<LoadedModel>,
+    asked: Option<(&'static str, GrammarSource)>,
+) -> Result<Option<Arc<Grammar>>, ApiError> {
+    let Some((param, source)) = asked else { return Ok(None) };
+    let model = Arc::clone(model);
+    let compiled = on_blocking_thread(move || model.grammars.compile(&source)).await?;
+    compiled.map(Some).map_err(|error| match error {
+        GrammarError::Schema { .. } | GrammarError::Vocabulary { .. } => {
+            ApiError::unsupported(param, error.to_string())
+        }
+        _ => ApiError::bad_value(param, error.to_string()),
+    })
 }
 
 /// Continues a prompt that is ready. With `n` answers wanted, one prepared prompt serves them all.

@@ -19,6 +19,7 @@ mod sessions;
 mod model_host;
 mod params;
 
+mod constrained;
 mod generation;
 
 mod openai;
@@ -37,5 +38,6 @@ mod error;
 mod test_support;
 
 pub use config::{BuildInfo, Limits, ServerConfig};
+pub use constrained::Constrained;
 pub use error::ApiError;
 pub use serve::{ServeError, Serving, serve, shutdown_signal};

@@ -16,6 +16,7 @@ use std::time::{Instant, SystemTime};
 
 use engine::{Engine, Isa};
 use models::{Library, LocalModel, OpenModel, ResolveError};
+use tokenizer::GrammarCompiler;
 use tokio::sync::watch;
 
 pub(crate) use listing::{ListedModel, ModelState};
@@ -49,6 +50,8 @@ pub(crate) struct LoadedModel {
     pub(crate) open: OpenModel,
     /// The engine that runs it.
     pub(crate) engine: Engine,
+    /// Compiles the forms that its answers must have.
+    pub(crate) grammars: GrammarCompiler,
     /// Bytes it takes with all its keys and values.
     pub(crate) memory_bytes: u64,
     sha256: OnceLock<String>,

@@ -7,6 +7,7 @@
 mod answers;
 mod chat;
 mod completions;
+pub(crate) mod constraint;
 mod messages;
 mod model_list;
 mod openapi;

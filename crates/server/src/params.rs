@@ -47,7 +47,6 @@ pub(crate) fn check(fields: &SharedFields, vocab_size: usize) -> Result<Params, 
     params.seed = fields.seed.map(|seed| seed as u64);
     params.stop = check_stops(fields.stop.as_ref())?;
     params.ignore_eos = fields.ignore_eos.unwrap_or(false);
-    check_response_format(fields)?;
     Ok(params)
 }
 
@@ -76,15 +75,12 @@ pub(crate) fn check_logprobs(param: &str, n: i64) -> Result<u8, ApiError> {
 
 /// Fields that are not supported and would change the answer.
 pub(crate) fn check_refused(fields: &RefusedFields) -> Result<(), ApiError> {
-    let later = "constrained output is not supported yet; leave the field out";
     let table = [
-        ("grammar", &fields.grammar, later),
-        ("json_schema", &fields.json_schema, later),
-        ("guided_json", &fields.guided_json, later),
-        ("guided_regex", &fields.guided_regex, later),
-        ("guided_choice", &fields.guided_choice, later),
-        ("guided_grammar", &fields.guided_grammar, later),
-        ("structured_outputs", &fields.structured_outputs, later),
+        (
+            "guided_whitespace_pattern",
+            &fields.guided_whitespace_pattern,
+            "white space in JSON has its own bounds; leave the field out",
+        ),
         ("use_beam_search", &fields.use_beam_search, "beam search is not supported; leave the field out"),
         ("lora", &fields.lora, "adapters are not supported yet; leave the field out"),
         ("audio", &fields.audio, "audio is not supported; leave the field out"),
@@ -119,20 +115,6 @@ pub(crate) fn means_something(value: &serde_json::Value) -> bool {
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
         Value::Number(_) => true,
-    }
-}
-
-fn check_response_format(fields: &SharedFields) -> Result<(), ApiError> {
-    let Some(format) = fields.response_format.as_ref().filter(|format| means_something(format)) else {
-        return Ok(());
-    };
-    match format.get("type").and_then(|kind| kind.as_str()) {
-        Some("text") => Ok(()),
-        Some(kind) => Err(ApiError::unsupported(
-            "response_format",
-            format!("type {kind:?} is not supported yet, only \"text\"; leave the field out"),
-        )),
-        None => Err(ApiError::bad_value("response_format", "expected an object with \"type\"")),
     }
 }
 
@@ -227,8 +209,6 @@ mod tests {
             Case { sent: json!({"logit_bias": {"abc": 1}}), param: "logit_bias.abc" },
             Case { sent: json!({"logit_bias": {"100": 1}}), param: "logit_bias.100" },
             Case { sent: json!({"logit_bias": {"5": 101}}), param: "logit_bias.5" },
-            Case { sent: json!({"response_format": {"type": "json_object"}}), param: "response_format" },
-            Case { sent: json!({"response_format": {"kind": "text"}}), param: "response_format" },
         ];
         for Case { sent, param } in cases {
             let error = check(&fields(sent.clone()), 100).expect_err(&sent.to_string());
@@ -242,7 +222,7 @@ mod tests {
         let sent = json!({
             "temperature": 2, "top_p": 0, "min_p": 1, "typical_p": 1, "presence_penalty": -2,
             "frequency_penalty": 2, "repetition_penalty": 1.1, "top_k": -1, "repeat_last_n": -1,
-            "logit_bias": {"99": -100}, "stop": "x", "seed": -1, "response_format": {"type": "text"},
+            "logit_bias": {"99": -100}, "stop": "x", "seed": -1,
         });
         let params = check(&fields(sent), 100).unwrap();
         assert_eq!(params.temperature, 2.0);
@@ -256,7 +236,7 @@ mod tests {
 
     #[test]
     fn nulls_are_as_good_as_nothing() {
-        let sent = json!({"temperature": null, "stop": null, "logit_bias": null, "response_format": null, "n": null});
+        let sent = json!({"temperature": null, "stop": null, "logit_bias": null, "n": null});
         let params = check(&fields(sent), 100).unwrap();
         assert_eq!(params.temperature, 1.0);
     }
@@ -275,10 +255,9 @@ mod tests {
     #[test]
     fn fields_that_would_change_the_answer_are_refused_unless_they_are_empty() {
         let refused: RefusedFields =
-            serde_json::from_value(json!({"guided_json": {"type": "object"}})).unwrap();
-        assert_eq!(check_refused(&refused).unwrap_err().param(), Some("guided_json"));
-        let empty =
-            json!({"grammar": "", "suffix": null, "use_beam_search": false, "structured_outputs": {}});
+            serde_json::from_value(json!({"guided_whitespace_pattern": " "})).unwrap();
+        assert_eq!(check_refused(&refused).unwrap_err().param(), Some("guided_whitespace_pattern"));
+        let empty = json!({"suffix": null, "use_beam_search": false, "lora": {}});
         let empty: RefusedFields = serde_json::from_value(empty).unwrap();
         assert!(check_refused(&empty).is_ok());
     }

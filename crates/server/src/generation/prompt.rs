@@ -23,6 +23,8 @@ pub(crate) struct PreparedPrompt {
     pub(crate) ids: Vec<TokenId>,
     /// The end of the rendered text, for the reasoning parser; empty for raw prompts.
     pub(crate) tail: String,
+    /// Whether the model's reasoning is on, as far as the template's own switch tells.
+    pub(crate) thinks: bool,
     /// Messages that went into it.
     pub(crate) n_kept_messages: usize,
     /// What did not.
@@ -79,7 +81,13 @@ pub(crate) fn prepare_tokens(
         ));
     }
     check_length(model, param, ids.len(), 1)?;
-    Ok(PreparedPrompt { ids, tail: String::new(), n_kept_messages: 0, dropped: Dropped::default() })
+    Ok(PreparedPrompt {
+        ids,
+        tail: String::new(),
+        thinks: false,
+        n_kept_messages: 0,
+        dropped: Dropped::default(),
+    })
 }
 
 /// Runs on a thread that may block.
@@ -106,8 +114,11 @@ fn check_length(
 fn fit(model: &LoadedModel, input: &ChatInput) -> Result<PreparedPrompt, ApiError> {
     let (ids, tail) = encode(model, input, &input.messages)?;
     let n_all = ids.len();
-    let whole =
-        PreparedPrompt { ids, tail, n_kept_messages: input.messages.len(), dropped: Dropped::default() };
+    let reasoning = model.open.template.reasoning();
+    let switch = reasoning.kwarg.and_then(|name| input.kwargs.get(name)).and_then(Value::as_bool);
+    let thinks = switch.unwrap_or(reasoning.on_by_default);
+    let n_kept_messages = input.messages.len();
+    let whole = PreparedPrompt { ids, tail, thinks, n_kept_messages, dropped: Dropped::default() };
     let too_long = match check_length(model, "messages", n_all, input.reserve) {
         Ok(()) if whole.ids.is_empty() => {
             return Err(ApiError::bad_value("messages", "the prompt has no tokens, expected at least one"));
@@ -131,7 +142,7 @@ fn fit(model: &LoadedModel, input: &ChatInput) -> Result<PreparedPrompt, ApiErro
                 n_messages: input.messages.len() - kept.len(),
                 n_tokens: n_all.saturating_sub(ids.len()),
             };
-            found = Some(PreparedPrompt { ids, tail, n_kept_messages: kept.len(), dropped });
+            found = Some(PreparedPrompt { ids, tail, thinks, n_kept_messages: kept.len(), dropped });
             high = n_dropped;
         } else {
             low = n_dropped + 1;

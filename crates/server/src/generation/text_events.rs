@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use engine::{Event, Generate, Generation, SamplingParams, SubmitError, Timings, TokenId};
 use futures::Stream;
-use tokenizer::{Delta, ReasoningParser, StopStrings, TokenStream, Tokenizer};
+use tokenizer::{Delta, GrammarAnswer, ReasoningParser, StopStrings, TokenStream, Tokenizer};
 
 use super::{Dropped, Params, PreparedPrompt};
+use crate::constrained::Constrained;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::model_host::LoadedModel;
@@ -149,6 +150,16 @@ impl TextGeneration {
             in_reasoning: false,
             wants_logprobs: params.logprobs.is_some(),
         };
+        let constraint = params.grammar.as_deref().map(|grammar| {
+            let answer = match params.parse_reasoning {
+                true => {
+                    let reasoning = model.open.template.reasoning();
+                    GrammarAnswer::after_reasoning(grammar, reasoning, &prompt.tail, prompt.thinks)
+                }
+                false => GrammarAnswer::new(grammar),
+            };
+            Box::new(Constrained(answer)) as Box<dyn engine::Constraint>
+        });
         let request = Generate {
             prompt: prompt.ids.clone(),
             sampling: SamplingParams {
@@ -172,7 +183,7 @@ impl TextGeneration {
             cache_scope: params.cache_scope,
             fair_key: params.fair_key,
             priority: params.priority,
-            constraint: None,
+            constraint,
         };
         let engine = model.engine.submit(request).map_err(|error| {
             if matches!(error, SubmitError::QueueFull { .. }) {

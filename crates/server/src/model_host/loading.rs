@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Engine, EngineConfig, EngineError, kv_bytes_per_token};
 use models::{LocalModel, MachineMemory, OpenModel, OpenOptions};
+use tokenizer::GrammarCompiler;
 use tokio::sync::watch;
 
 use super::{DEFAULT_CTX, Failure, FileStamp, HostConfig, LoadStatus, LoadedModel, ModelHost, Slot};
@@ -107,6 +108,7 @@ impl ModelHost {
                 .map_err(|error| Failure::Broken { code: engine_code(&error), reason: error.to_string() })?;
             Ok(Arc::new(LoadedModel {
                 name: open.name.clone(),
+                grammars: GrammarCompiler::new(Arc::clone(&open.tokenizer)),
                 open,
                 engine,
                 memory_bytes: plan.memory_bytes,

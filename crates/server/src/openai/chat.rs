@@ -9,17 +9,22 @@ use super::wire::{
     AnswerMessage, ChatAlternative, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta,
     ChatLogprobs, ChatRequest, ChatToken, ErrorAnswer, WireUsage,
 };
-use super::{Head, RawRequest, messages};
+use super::{Head, RawRequest, constraint, messages};
 use crate::error::ApiError;
-use crate::generation::{Params, TextEvent, TokenLogprob, prepare_chat};
+use crate::generation::{Params, TextEvent, TokenLogprob, compile, prepare_chat};
 use crate::json_body::parse;
 use crate::params;
 use crate::state::AppState;
 
 impl ChatRequest {
-    /// Reads the three groups of fields one by one, so that a wrong type is told with its path.
+    /// Reads the groups of fields one by one, so that a wrong type is told with its path.
     fn parse(bytes: &[u8]) -> Result<ChatRequest, ApiError> {
-        Ok(ChatRequest { chat: parse(bytes)?, shared: parse(bytes)?, refused: parse(bytes)? })
+        Ok(ChatRequest {
+            chat: parse(bytes)?,
+            shared: parse(bytes)?,
+            constraint: parse(bytes)?,
+            refused: parse(bytes)?,
+        })
     }
 
     /// The checked settings.
@@ -62,9 +67,11 @@ pub(super) async fn create(State(state): State<AppState>, raw: RawRequest) -> Re
     let n = params::check_n(request.shared.n)?;
     let streams = request.shared.stream.unwrap_or(false);
     let include_usage = super::completions::check_stream_options(&request.shared)?;
+    let asked = constraint::check(&request.constraint)?;
     let model = state.models.get_or_default(request.shared.model.as_deref()).await?;
     let mut params = request.params(model.open.tokenizer.vocab_size())?;
     params.fair_key = raw.fair_key;
+    params.grammar = compile(&model, asked).await?;
     let input = messages::check(&request.chat, model.open.template.reasoning())?;
     let prompt = prepare_chat(&model, input).await?;
     let answers = Answers::start(&state, &model, &[prompt], n, &params)?;

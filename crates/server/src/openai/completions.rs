@@ -18,10 +18,10 @@ use super::wire::{
     Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, ErrorAnswer, SharedFields,
     WirePrompt, WireUsage,
 };
-use super::{Head, RawRequest};
+use super::{Head, RawRequest, constraint};
 use crate::error::ApiError;
 use crate::generation::{
-    Params, PreparedPrompt, TextEvent, TokenLogprob, on_blocking_thread, prepare_tokens,
+    Params, PreparedPrompt, TextEvent, TokenLogprob, compile, on_blocking_thread, prepare_tokens,
 };
 use crate::json_body::parse;
 use crate::model_host::LoadedModel;
@@ -33,7 +33,12 @@ const DEFAULT_MAX_TOKENS: usize = 16;
 
 impl CompletionRequest {
     fn parse(bytes: &[u8]) -> Result<CompletionRequest, ApiError> {
-        Ok(CompletionRequest { completion: parse(bytes)?, shared: parse(bytes)?, refused: parse(bytes)? })
+        Ok(CompletionRequest {
+            completion: parse(bytes)?,
+            shared: parse(bytes)?,
+            constraint: parse(bytes)?,
+            refused: parse(bytes)?,
+        })
     }
 
     fn params(&self, n: usize, vocab_size: usize) -> Result<Params, ApiError> {
@@ -75,9 +80,11 @@ pub(super) async fn create(State(state): State<AppState>, raw: RawRequest) -> Re
     let n = params::check_n(request.shared.n)?;
     let streams = request.shared.stream.unwrap_or(false);
     let include_usage = check_stream_options(&request.shared)?;
+    let asked = constraint::check(&request.constraint)?;
     let model = state.models.get_or_default(request.shared.model.as_deref()).await?;
     let mut params = request.params(n, model.open.tokenizer.vocab_size())?;
     params.fair_key = raw.fair_key;
+    params.grammar = compile(&model, asked).await?;
     let echo = request.completion.echo.unwrap_or(false);
     let given = request.completion.prompt.texts(echo);
     let prompts = prepare(&model, request.completion.prompt, n).await?;

@@ -51,21 +51,88 @@ pub(crate) struct SharedFields {
     pub(crate) ignore_eos: Option<bool>,
     /// The answer does not end before this many tokens.
     pub(crate) min_tokens: Option<i64>,
-    /// Only `{"type": "text"}` for now.
-    pub(crate) response_format: Option<Value>,
+}
+
+/// The form that the answer must have, at most one of these. Every answer that ends with `stop` has it, at any
+/// temperature; one that ends with `length` is the beginning of such an answer. A model that reasons does so first.
+/// What cannot be enforced is an error that names it.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub(crate) struct ConstraintFields {
+    pub(crate) response_format: Option<ResponseFormat>,
+    /// A JSON Schema, as llama-server takes it.
+    pub(crate) json_schema: Option<Value>,
+    /// A regular expression that the whole answer matches.
+    #[schema(example = "[a-z]+@[a-z]+\\.com")]
+    pub(crate) regex: Option<String>,
+    /// Texts of which the answer is one.
+    #[schema(example = json!(["yes", "no"]))]
+    pub(crate) choice: Option<Vec<String>>,
+    /// A grammar in Lark's notation, or in llama.cpp's GBNF.
+    #[schema(example = "root ::= \"yes\" | \"no\"")]
+    pub(crate) grammar: Option<String>,
+    /// vLLM's name of `grammar`, `regex`, `choice` and `json_schema`, in one object.
+    pub(crate) structured_outputs: Option<StructuredOutputs>,
+    /// vLLM's older name of `json_schema`.
+    pub(crate) guided_json: Option<Value>,
+    /// As `{"type": "json_object"}`.
+    pub(crate) guided_json_object: Option<bool>,
+    /// vLLM's older name of `regex`.
+    pub(crate) guided_regex: Option<String>,
+    /// vLLM's older name of `choice`.
+    pub(crate) guided_choice: Option<Vec<String>>,
+    /// vLLM's older name of `grammar`.
+    pub(crate) guided_grammar: Option<String>,
+    /// SGLang's name of `grammar`.
+    pub(crate) ebnf: Option<String>,
+}
+
+/// OpenAI's way to ask for JSON.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(crate) struct ResponseFormat {
+    /// `text`, `json_object` or `json_schema`.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<String>,
+    /// With `json_schema`.
+    pub(crate) json_schema: Option<NamedSchema>,
+    /// With `json_object`: a schema, as llama-server takes it.
+    pub(crate) schema: Option<Value>,
+    /// Anything else is an error.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub(crate) unknown: Map<String, Value>,
+}
+
+/// A schema with a name.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(crate) struct NamedSchema {
+    /// A JSON Schema, as an object or as text.
+    pub(crate) schema: Option<Value>,
+}
+
+/// vLLM's way to ask for a form; one of them.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(crate) struct StructuredOutputs {
+    /// A JSON Schema, as an object or as text.
+    pub(crate) json: Option<Value>,
+    /// A regular expression.
+    pub(crate) regex: Option<String>,
+    /// Texts of which the answer is one.
+    pub(crate) choice: Option<Vec<String>>,
+    /// A grammar in Lark's notation, or in GBNF.
+    pub(crate) grammar: Option<String>,
+    /// Any JSON object.
+    pub(crate) json_object: Option<bool>,
+    /// Anything else is an error.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub(crate) unknown: Map<String, Value>,
 }
 
 /// Fields of OpenAI and of peers that would change the answer and are not supported yet: sent with a value that
 /// means something, they are an error; they are never ignored.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct RefusedFields {
-    pub(crate) grammar: Option<Value>,
-    pub(crate) json_schema: Option<Value>,
-    pub(crate) guided_json: Option<Value>,
-    pub(crate) guided_regex: Option<Value>,
-    pub(crate) guided_choice: Option<Value>,
-    pub(crate) guided_grammar: Option<Value>,
-    pub(crate) structured_outputs: Option<Value>,
+    pub(crate) guided_whitespace_pattern: Option<Value>,
     pub(crate) use_beam_search: Option<Value>,
     pub(crate) lora: Option<Value>,
     // of chat
@@ -205,6 +272,8 @@ pub(crate) struct ChatRequest {
     pub(crate) chat: ChatFields,
     #[serde(flatten)]
     pub(crate) shared: SharedFields,
+    #[serde(flatten)]
+    pub(crate) constraint: ConstraintFields,
     #[serde(skip)]
     #[schema(ignore)]
     pub(crate) refused: RefusedFields,
@@ -217,6 +286,8 @@ pub(crate) struct CompletionRequest {
     pub(crate) completion: CompletionFields,
     #[serde(flatten)]
     pub(crate) shared: SharedFields,
+    #[serde(flatten)]
+    pub(crate) constraint: ConstraintFields,
     #[serde(skip)]
     #[schema(ignore)]
     pub(crate) refused: RefusedFields,

@@ -99,10 +99,10 @@ async fn wrong_requests_are_told_what_is_wrong() {
         ),
         case(
             CHAT,
-            json!({"messages": user, "response_format": {"type": "json_object"}}),
+            json!({"messages": user, "response_format": {"type": "xml"}}),
             400,
             unsupported,
-            json!("response_format"),
+            json!("response_format.type"),
         ),
         case(
             CHAT,

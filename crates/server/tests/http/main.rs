@@ -4,6 +4,7 @@
 mod chat;
 mod client;
 mod completions;
+mod constrained;
 mod errors;
 mod life;
 mod load;
