@@ -127,6 +127,21 @@ pub(crate) struct SamplingArgs {
     pub(crate) no_think: bool,
 }
 
+/// The form that an answer must have, at any temperature.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub(crate) struct FormArgs {
+    /// The answer is JSON that this JSON Schema accepts.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) json_schema: Option<PathBuf>,
+    /// The answer is a text of this grammar, in Lark's notation or in llama.cpp's GBNF.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) grammar: Option<PathBuf>,
+    /// The regular expression matches the whole answer.
+    #[arg(long, value_name = "R")]
+    pub(crate) regex: Option<String>,
+}
+
 /// `daybreak serve`
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -184,6 +199,8 @@ pub(crate) struct Run {
     /// Give the prompt to the model as it is, without the chat template.
     #[arg(long)]
     pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use engine::{Engine, EngineConfig, Event, FinishReason, Generate, SamplingParams, Timings};
+use engine::{Constraint, Engine, EngineConfig, Event, FinishReason, Generate, SamplingParams, Timings};
 use models::OpenModel;
-use tokenizer::{ChatMessage, Delta, ReasoningParser, RenderInput, TokenId, TokenStream};
+use server::Constrained;
+use tokenizer::{
+    ChatMessage, Delta, Grammar, GrammarAnswer, ReasoningParser, RenderInput, TokenId, TokenStream,
+};
 
 use crate::cli::SamplingArgs;
 
@@ -18,6 +21,8 @@ pub(crate) struct Conversation {
     sampling: SamplingParams,
     max_tokens: usize,
     thinks: bool,
+    /// The form that the answers must have.
+    pub(crate) grammar: Option<Arc<Grammar>>,
     /// What was said so far, system message first.
     pub(crate) messages: Vec<ChatMessage>,
 }
@@ -56,7 +61,15 @@ impl Conversation {
         };
         let messages = args.system.iter().map(|text| ChatMessage::new("system", text)).collect();
         let max_tokens = args.max_tokens.map_or(usize::MAX, |n| n as usize);
-        Ok(Conversation { model, engine, sampling, max_tokens, thinks: !args.no_think, messages })
+        Ok(Conversation {
+            model,
+            engine,
+            sampling,
+            max_tokens,
+            thinks: !args.no_think,
+            grammar: None,
+            messages,
+        })
     }
 
     /// Answers the conversation as it stands and adds the answer to it. Setting `stop` ends the answer.
@@ -75,8 +88,14 @@ impl Conversation {
         };
         let rendered = self.model.template.render(&input)?;
         let ids = self.model.tokenizer.encode_rendered(&rendered);
-        let parser = ReasoningParser::new(self.model.template.reasoning(), rendered.text());
-        let answer = self.generate(ids, Some(parser), stop, show)?;
+        let reasoning = self.model.template.reasoning();
+        let parser = ReasoningParser::new(reasoning, rendered.text());
+        let thinks = reasoning.on_by_default && (self.thinks || reasoning.kwarg.is_none());
+        let constraint = self
+            .grammar
+            .as_deref()
+            .map(|grammar| GrammarAnswer::after_reasoning(grammar, reasoning, rendered.text(), thinks));
+        let answer = self.generate(ids, Some(parser), constraint, stop, show)?;
         self.messages.push(ChatMessage::new("assistant", &answer.text));
         Ok(answer)
     }
@@ -88,13 +107,15 @@ impl Conversation {
         stop: &AtomicBool,
         show: impl FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<Answer> {
-        self.generate(ids, None, stop, show)
+        let constraint = self.grammar.as_deref().map(GrammarAnswer::new);
+        self.generate(ids, None, constraint, stop, show)
     }
 
     fn generate(
         &self,
         prompt: Vec<TokenId>,
         mut parser: Option<ReasoningParser>,
+        constraint: Option<GrammarAnswer>,
         stop: &AtomicBool,
         mut show: impl FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<Answer> {
@@ -102,6 +123,7 @@ impl Conversation {
         let mut generation = self.engine.submit(Generate {
             sampling: self.sampling.clone(),
             stop_ids: tokenizer.end_of_generation_ids().to_vec(),
+            constraint: constraint.map(|answer| Box::new(Constrained(answer)) as Box<dyn Constraint>),
             ..Generate::greedy(prompt, self.max_tokens)
         })?;
         let mut text = String::new();

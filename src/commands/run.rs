@@ -1,12 +1,14 @@
 //! `daybreak run`: one prompt, one answer on standard output.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use engine::FinishReason;
-use tokenizer::{ChatMessage, Specials};
+use models::OpenModel;
+use tokenizer::{ChatMessage, Grammar, GrammarCompiler, GrammarSource, Specials};
 
 use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
@@ -32,7 +34,9 @@ pub(crate) fn run(args: cli::Run) -> Result<()> {
     let settings = ModelSettings::new(&args.data)?;
     let model = settings.open(&args.model, args.engine.chat_template.as_deref())?;
     let config = engine_config(&args.engine, &model)?;
+    let grammar = grammar(&args.form, &model)?;
     let mut conversation = Conversation::start(model, config, &args.sampling)?;
+    conversation.grammar = grammar;
 
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_ctrl_c(&stop)?;
@@ -67,4 +71,25 @@ pub(crate) fn run(args: cli::Run) -> Result<()> {
         eprintln!("daybreak: the answer was cut where the context ended; --ctx N makes it longer");
     }
     Ok(())
+}
+
+/// The grammar of the form that was asked for, compiled before the model is loaded: an error is told at once.
+fn grammar(form: &cli::FormArgs, model: &OpenModel) -> Result<Option<Arc<Grammar>>> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+    };
+    let (what, source) = if let Some(path) = &form.json_schema {
+        let what = path.display().to_string();
+        let schema = serde_json::from_str(&read(path)?).with_context(|| format!("{what} is not JSON"))?;
+        (what, GrammarSource::JsonSchema(schema))
+    } else if let Some(path) = &form.grammar {
+        (path.display().to_string(), GrammarSource::Grammar(read(path)?))
+    } else if let Some(pattern) = &form.regex {
+        ("--regex".to_owned(), GrammarSource::Regex(pattern.clone()))
+    } else {
+        return Ok(None);
+    };
+    let compiler = GrammarCompiler::new(Arc::clone(&model.tokenizer));
+    let grammar = compiler.compile(&source).map_err(|error| anyhow::anyhow!("{what}: {error}"))?;
+    Ok(Some(grammar))
 }

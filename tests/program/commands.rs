@@ -42,6 +42,43 @@ fn run_reads_a_pipe() {
 }
 
 #[test]
+fn run_answers_in_the_form_that_was_asked_for() {
+    let home = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let ask = |flag: &str, form: &std::path::Path| {
+        let mut command = daybreak(home.path());
+        command.arg("run").arg(model()).arg("Is the sea blue?").args(["-n", "60", "--temperature", "2"]);
+        command.arg(flag).arg(form).output().expect("starts")
+    };
+    let schema = r#"{"type": "object", "properties": {"蓝": {"type": "boolean"}}, "required": ["蓝"],
+        "additionalProperties": false}"#;
+    let text = ok(ask("--json-schema", &file("schema.json", schema)));
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(answer["蓝"].is_boolean() && answer.as_object().map(serde_json::Map::len) == Some(1), "{text}");
+    let text =
+        ok(ask("--grammar", &file("answer.gbnf", "root ::= (\"yes\" | \"no\") \", \" [a-z]{3} \"!\"")));
+    assert!(
+        ["yes, ", "no, "].iter().any(|begin| text.starts_with(begin)) && text.trim_end().ends_with('!'),
+        "{text}"
+    );
+    let text = ok(ask("--regex", std::path::Path::new("[0-7]{4}")));
+    assert!(
+        text.trim_end().len() == 4 && text.trim_end().bytes().all(|b| (b'0'..b'8').contains(&b)),
+        "{text}"
+    );
+
+    let refused = ask("--json-schema", &file("not.json", r#"{"not": {"type": "string"}}"#));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("not.json: #/not: "), "{}", stderr(&refused));
+    let refused = ask("--regex", std::path::Path::new("a("));
+    assert!(stderr(&refused).contains("--regex: line 1, column 2: unclosed group"), "{}", stderr(&refused));
+}
+
+#[test]
 fn tokenize_gives_the_ids_of_the_reference() {
     let home = tempfile::tempdir().expect("a folder");
     let model = model();
