@@ -3,6 +3,7 @@
 bash tests/sdk/run.sh starts the server and runs this; BASE_URL and API_KEY say where it is.
 """
 
+import json
 import os
 import unittest
 
@@ -65,6 +66,43 @@ class Sdk(unittest.TestCase):
         self.assertTrue(all("," not in choice.text for choice in answer.choices))
         chunks = client.completions.create(model=MODEL, prompt="Once", max_tokens=4, stream=True)
         self.assertTrue("".join(chunk.choices[0].text for chunk in chunks))
+
+    def test_answers_have_the_form_they_were_asked_for(self):
+        schema = {
+            "type": "object",
+            "properties": {
+                "colours": {"type": "array", "items": {"enum": ["red", "green", "蓝"]}, "minItems": 1, "maxItems": 3},
+                "n": {"type": "integer", "minimum": 1, "maximum": 7},
+            },
+            "required": ["colours", "n"],
+            "additionalProperties": False,
+        }
+        strict = {"type": "json_schema", "json_schema": {"name": "rainbow", "strict": True, "schema": schema}}
+
+        def ask(temperature, **more):
+            return client.chat.completions.create(
+                model=MODEL, messages=ASK, temperature=temperature, seed=3, max_tokens=200, **more
+            )
+
+        for temperature in (0, 1, 2):
+            choice = ask(temperature, response_format=strict).choices[0]
+            self.assertEqual(choice.finish_reason, "stop")
+            answer = json.loads(choice.message.content)
+            self.assertEqual(list(answer), ["colours", "n"])
+            self.assertTrue(1 <= len(answer["colours"]) <= 3 and 1 <= answer["n"] <= 7)
+            streamed = ask(temperature, response_format=strict, stream=True)
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
+            self.assertEqual(text, choice.message.content)
+            chosen = ask(temperature, extra_body={"structured_outputs": {"choice": ["yes", "no"]}})
+            self.assertIn(chosen.choices[0].message.content, ["yes", "no"])
+        free = ask(0, response_format={"type": "json_object"}).choices[0]
+        self.assertTrue(free.message.content.startswith("{"))
+        if free.finish_reason == "stop":
+            self.assertIsInstance(json.loads(free.message.content), dict)
+        schema["properties"]["n"]["not"] = {"const": 3}
+        with self.assertRaises(openai.BadRequestError) as caught:
+            ask(0, response_format=strict)
+        self.assertIn("#/properties/n/not", str(caught.exception))
 
     def test_errors_are_the_packages_own(self):
         with self.assertRaises(openai.BadRequestError) as caught:
