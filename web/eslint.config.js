@@ -34,7 +34,7 @@ export default ts.config(
       parserOptions: { parser: ts.parser, extraFileExtensions: ['.svelte'], svelteConfig },
     },
   },
-  { files: ['src/lib/api.ts'], rules: { 'no-restricted-globals': 'off' } },
+  { files: ['src/lib/api.ts', 'src/service-worker.js'], rules: { 'no-restricted-globals': 'off' } },
   {
     files: ['*.config.{js,ts}', 'public/*.js'],
     languageOptions: { globals: { ...globals.node, ...globals.browser } },

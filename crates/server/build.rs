@@ -1,5 +1,7 @@
 //! Embeds the web app: every file of `web/dist`, as it is and compressed, becomes one entry of the table
-//! `FILES` that `src/page.rs` includes. Without a built web app the table is empty and the page says so.
+//! `FILES` that `src/page.rs` includes. Brotli comes from the web app's own build, which leaves `NAME.br` beside `NAME`:
+//! Node has it built in, so that no Rust crate must be compiled for it. Without a built web app the table is empty and
+//! the page says so.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
@@ -28,9 +30,18 @@ fn main() {
     let mut table = String::from("static FILES: &[EmbeddedFile] = &[\n");
     for (idx, path) in paths.iter().enumerate() {
         let name = path.strip_prefix(&dist).expect("collected below it").to_string_lossy().replace('\\', "/");
-        if name.ends_with(".map") {
+        if name.ends_with(".map") || name.ends_with(".br") {
             continue;
         }
+        let brotli = PathBuf::from(format!("{}.br", path.display()));
+        let brotli = match fs::read(&brotli) {
+            Ok(bytes) => {
+                let copy = out.join(format!("page-{idx}.br"));
+                fs::write(&copy, bytes).unwrap_or_else(|error| panic!("{}: {error}", copy.display()));
+                format!("Some(include_bytes!({copy:?}))")
+            }
+            Err(_) => "None".to_string(),
+        };
         let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
@@ -48,7 +59,7 @@ fn main() {
         let etag = format!("\"{:016x}\"", hasher.finish());
         writeln!(
             table,
-            "    EmbeddedFile {{ path: {:?}, plain: include_bytes!({plain:?}), gzip: {gzip}, etag: {etag:?} }},",
+            "    EmbeddedFile {{ path: {:?}, plain: include_bytes!({plain:?}), brotli: {brotli}, gzip: {gzip}, etag: {etag:?} }},",
             format!("/{name}")
         )
         .expect("writing to a string");

@@ -12,6 +12,7 @@ struct EmbeddedFile {
     /// As in its address, for example `/assets/index-Bq3.js`.
     path: &'static str,
     plain: &'static [u8],
+    brotli: Option<&'static [u8]>,
     gzip: Option<&'static [u8]>,
     etag: &'static str,
 }
@@ -46,11 +47,10 @@ fn not_built() -> Response {
 fn answer(file: &EmbeddedFile, headers: &HeaderMap) -> Response {
     let cache =
         if file.path.starts_with("/assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let accepts_gzip = headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(accepts_gzip);
+    let lines = || headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let compressed = |name: &'static str, bytes: Option<&'static [u8]>| {
+        bytes.filter(|_| lines().any(|line| accepts(line, name))).map(|bytes| (name, bytes))
+    };
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let common = [
         (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
@@ -63,23 +63,26 @@ fn answer(file: &EmbeddedFile, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, common).into_response();
     }
     let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(content_type(file.path)))];
-    match file.gzip.filter(|_| accepts_gzip) {
-        Some(gzip) => {
-            let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
-            (common, content_type, encoding, gzip).into_response()
+    match compressed("br", file.brotli).or_else(|| compressed("gzip", file.gzip)) {
+        Some((name, bytes)) => {
+            let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static(name))];
+            (common, content_type, encoding, bytes).into_response()
         }
         None => (common, content_type, file.plain).into_response(),
     }
 }
 
-/// Whether an `Accept-Encoding` line takes gzip (`gzip;q=0` does not).
-fn accepts_gzip(line: &str) -> bool {
-    line.split(',').any(|item| {
-        let mut parts = item.split(';').map(str::trim);
-        let takes = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
-        let refused = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>() == Ok(0.0)));
-        takes && !refused
-    })
+/// Whether an `Accept-Encoding` line takes this encoding (`gzip;q=0` does not). Its own entry counts more than `*`.
+fn accepts(line: &str, encoding: &str) -> bool {
+    let entry = |wanted: &str| {
+        line.split(',').find_map(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            parts.next().filter(|name| name.eq_ignore_ascii_case(wanted))?;
+            let refused = |part: &str| part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>() == Ok(0.0));
+            Some(!parts.any(refused))
+        })
+    };
+    entry(encoding).or_else(|| entry("*")).unwrap_or(false)
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -108,8 +111,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const FILE: EmbeddedFile =
-        EmbeddedFile { path: "/assets/a-1.js", plain: b"plain", gzip: Some(b"gzip"), etag: "\"1\"" };
+    const FILE: EmbeddedFile = EmbeddedFile {
+        path: "/assets/a-1.js",
+        plain: b"plain",
+        brotli: Some(b"brotli"),
+        gzip: Some(b"gzip"),
+        etag: "\"1\"",
+    };
 
     fn headers(pairs: &[(header::HeaderName, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
@@ -135,12 +143,27 @@ mod tests {
 
     #[test]
     fn compressed_bytes_go_only_to_who_takes_them() {
-        for (line, compressed) in [("gzip, br", true), ("br", false), ("gzip;q=0", false), ("*", true)] {
-            assert_eq!(accepts_gzip(line), compressed, "{line}");
+        let cases = [
+            ("gzip, deflate, br, zstd", Some("br")),
+            ("br", Some("br")),
+            ("gzip", Some("gzip")),
+            ("GZIP;q=0.5", Some("gzip")),
+            ("br;q=0, gzip", Some("gzip")),
+            ("br;q=0, *", Some("gzip")),
+            ("*", Some("br")),
+            ("gzip;q=0", None),
+            ("*;q=0.0", None),
+            ("identity", None),
+            ("", None),
+        ];
+        for (line, encoding) in cases {
+            let response = answer(&FILE, &headers(&[(header::ACCEPT_ENCODING, line)]));
+            let found = response.headers().get(header::CONTENT_ENCODING).map(|name| name.to_str().unwrap());
+            assert_eq!(found, encoding, "{line}");
         }
-        let response = answer(&FILE, &headers(&[(header::ACCEPT_ENCODING, "gzip")]));
+        let old = EmbeddedFile { brotli: None, ..FILE };
+        let response = answer(&old, &headers(&[(header::ACCEPT_ENCODING, "gzip, br")]));
         assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
-        assert!(!answer(&FILE, &HeaderMap::new()).headers().contains_key(header::CONTENT_ENCODING));
     }
 
     #[test]
