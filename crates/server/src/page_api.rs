@@ -17,6 +17,7 @@ use crate::json_body::{parse, read_body};
 use crate::model_host::{DEFAULT_CTX, ListedModel, ModelState};
 use crate::sessions::{cookie_token, set_cookie};
 use crate::state::AppState;
+use crate::turn::settings::Settings;
 
 /// Languages of the page.
 const PAGE_LANGUAGES: [&str; 2] = ["en", "zh-CN"];
@@ -60,6 +61,7 @@ async fn state(State(state): State<AppState>, headers: HeaderMap) -> Json<Value>
         });
         answer["default_model"] = json!(default_model);
         answer["ctx"] = json!(ctx);
+        answer["settings_defaults"] = Settings::defaults();
         answer["started_at"] = json!(state.started_at_ms);
     }
     Json(answer)

@@ -71,6 +71,8 @@ pub struct ListedConversation {
     pub conversation: Conversation,
     /// The text around what was searched for, where it stands in a message.
     pub snippet: Option<String>,
+    /// The newest message that has what was searched for; none where only the title has it.
+    pub message_id: Option<MessageId>,
 }
 
 impl Store {
@@ -260,7 +262,13 @@ async fn recent(
         .all(db)
         .await?;
     rows.into_iter()
-        .map(|row| Ok(ListedConversation { conversation: Conversation::from_row(row)?, snippet: None }))
+        .map(|row| {
+            Ok(ListedConversation {
+                conversation: Conversation::from_row(row)?,
+                snippet: None,
+                message_id: None,
+            })
+        })
         .collect()
 }
 

@@ -129,7 +129,11 @@ impl Store {
             let Some(row) = rows.remove(&id) else { continue };
             let parts = message.and_then(|message| texts.get(&message));
             let snippet = parts.and_then(|parts| snippet(&searchable_text(parts), terms));
-            items.push(ListedConversation { conversation: Conversation::from_row(row)?, snippet });
+            items.push(ListedConversation {
+                conversation: Conversation::from_row(row)?,
+                snippet,
+                message_id: message.map(MessageId),
+            });
         }
         Ok(items)
     }

@@ -29,6 +29,7 @@ pub(crate) async fn say(
         parts: message_parts(&request.parts)?,
         model: request.model,
         overflow: request.overflow.into(),
+        write_title: request.write_title,
     };
     let saved = finish_even_if_alone({
         let state = state.clone();

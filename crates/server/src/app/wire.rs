@@ -48,6 +48,9 @@ pub(crate) struct SayRequest {
     pub(crate) model: Option<String>,
     #[serde(default)]
     pub(crate) overflow: OverflowWord,
+    /// Whether the model may write a title for the conversation after its first answer.
+    #[serde(default)]
+    pub(crate) write_title: bool,
 }
 
 /// `POST /api/messages/{id}/regenerate` and `…/continue`.
@@ -184,6 +187,9 @@ pub(crate) fn listed_json(item: &ListedConversation) -> Json {
     });
     if let Some(snippet) = &item.snippet {
         json["snippet"] = snippet.as_str().into();
+    }
+    if let Some(message_id) = &item.message_id {
+        json["message_id"] = message_id.to_string().into();
     }
     json
 }

@@ -9,12 +9,14 @@ use serde_json::{Value as Json, json};
 use store::{FinishedAnswer, Message, Part, Status, StoreError};
 
 use super::events::TurnEvent;
+use super::history::answer_text;
 use super::receipt::ReceiptDraft;
 use super::run::{Run, Stop};
 use super::runs::Slot;
 use super::settings::Settings;
 use super::start::{Plan, begin_generation};
 use super::writer::{Kind, Writer};
+use super::written_title::NewTitle;
 use crate::app::wire::message_json;
 use crate::error::ApiError;
 use crate::generation::{FinishReason, Finished, TextEvent, TextGeneration};
@@ -44,6 +46,8 @@ pub(crate) struct Job {
     pub(crate) settings: Settings,
     /// The conversation's new title.
     pub(crate) title: Option<String>,
+    /// The words of a first question, when the model may write a better title.
+    pub(crate) question: Option<String>,
     /// What the answer said before, when it goes on.
     pub(crate) parts: Vec<Part>,
     /// When the person asked.
@@ -65,6 +69,7 @@ impl Job {
     /// Runs the answer. Whatever happens, its end is saved and told.
     pub(crate) async fn drive(self) {
         let (state, run, slot) = (self.state.clone(), Arc::clone(&self.run), self.slot);
+        let (model, first_words, question) = (self.model.clone(), self.title.clone(), self.question);
         let job = Answer {
             state: self.state,
             run: self.run,
@@ -75,7 +80,10 @@ impl Job {
             stop: None,
         };
         let outcome = AssertUnwindSafe(job.run(self.begun, self.title, self.parts)).catch_unwind().await;
-        if outcome.is_err() {
+        let mut complete = None;
+        if let Ok(parts) = outcome {
+            complete = parts;
+        } else {
             tracing::error!(answer = %run.id, "an answer panicked");
             let error = ApiError::Internal { reason: "an answer was being written" };
             match state.store.interrupt(run.owner, run.id).await {
@@ -85,6 +93,10 @@ impl Job {
         }
         // Who waits for the end may begin the next answer.
         drop(slot);
+        if let (Some(answer), Some(question)) = (complete, question) {
+            let title = NewTitle { model, question, answer, first_words: first_words.unwrap_or_default() };
+            title.write(&state, &run).await;
+        }
         run.end();
     }
 }
@@ -101,7 +113,8 @@ struct Answer {
 }
 
 impl Answer {
-    async fn run(mut self, begun: Begun, title: Option<String>, parts: Vec<Part>) {
+    /// The words of the answer, if it came to its own end.
+    async fn run(mut self, begun: Begun, title: Option<String>, parts: Vec<Part>) -> Option<String> {
         let mut writer = Writer::new(self.state.store.clone(), Arc::clone(&self.run), parts);
         if let Some(title) = title {
             writer.tell(&TurnEvent::Title(title));
@@ -112,7 +125,8 @@ impl Answer {
             Err(error) => End::Failed(error),
         };
         let parts = writer.finish().await;
-        self.finish(end, parts).await;
+        let words = answer_text(&parts);
+        self.finish(end, parts).await.then_some(words)
     }
 
     /// The model in memory and the prompt in the engine; none if it was stopped before that.
@@ -222,8 +236,8 @@ impl Answer {
         }
     }
 
-    /// Saves the end, then tells it.
-    async fn finish(&self, end: End, parts: Vec<Part>) {
+    /// Saves the end, then tells it. True if the answer is complete.
+    async fn finish(&self, end: End, parts: Vec<Part>) -> bool {
         let interrupted = || {
             Some(json!({
                 "code": "interrupted",
@@ -252,20 +266,23 @@ impl Answer {
             }
         };
         let end = FinishedAnswer { status, parts, receipt, error, last_seq: self.run.next_seq() };
+        let mut complete = status == Status::Complete;
         match self.save(end).await {
             Ok(message) => match &failure {
                 Some(error) => tell_error(&self.run, error, &message),
                 None => _ = self.run.publish(&TurnEvent::Done(message_json(&message))),
             },
             // Deleted for good while it ran: nobody asks for it any more.
-            Err(StoreError::NotFound { .. }) => {}
+            Err(StoreError::NotFound { .. }) => complete = false,
             Err(error) => {
+                complete = false;
                 tracing::error!(answer = %self.run.id, "the end of an answer could not be saved: {error}");
                 let error = ApiError::from(error);
                 let event = TurnEvent::Error { error: error_json(&error), message: Json::Null };
                 self.run.publish(&event);
             }
         }
+        complete
     }
 
     async fn save(&self, end: FinishedAnswer) -> Result<Message, StoreError> {

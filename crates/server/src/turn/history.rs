@@ -35,6 +35,11 @@ pub(crate) fn user_message(parts: &[Part]) -> ChatMessage {
 
 /// An answer without its reasoning.
 pub(crate) fn answer_text(parts: &[Part]) -> String {
+    words_of(parts)
+}
+
+/// What was said in words: no files, no thoughts.
+pub(crate) fn words_of(parts: &[Part]) -> String {
     let texts = parts.iter().filter_map(|part| match part {
         Part::Text { text } => Some(text.as_str()),
         Part::Reasoning { .. } | Part::File { .. } => None,

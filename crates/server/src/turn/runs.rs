@@ -25,6 +25,7 @@ const SAVE_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Runs {
     state: Mutex<State>,
     n_running: watch::Sender<usize>,
+    closing: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +66,11 @@ impl Drop for Slot {
 impl Runs {
     /// None run yet.
     pub(crate) fn new() -> Arc<Runs> {
-        Arc::new(Runs { state: Mutex::default(), n_running: watch::Sender::new(0) })
+        Arc::new(Runs {
+            state: Mutex::default(),
+            n_running: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+        })
     }
 
     /// How many answers run.
@@ -121,6 +126,7 @@ impl Runs {
     /// have said is saved.
     pub(crate) async fn shutdown(&self, grace: Duration) {
         self.state().closed = true;
+        self.closing.send_replace(true);
         if self.idle_within(grace).await {
             return;
         }
@@ -133,6 +139,12 @@ impl Runs {
                 "answers could not be saved in time; the next start recovers them"
             );
         }
+    }
+
+    /// Returns once the server is ending; what nobody waits for stops then.
+    pub(crate) async fn closing(&self) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     /// Whether nothing runs any more, at the latest after `limit`.

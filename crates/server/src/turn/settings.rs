@@ -108,6 +108,12 @@ impl Settings {
         }
     }
 
+    /// What holds where nothing is chosen, so that the page shows it instead of having defaults of its own.
+    pub(crate) fn defaults() -> Json {
+        // A seed is drawn anew for each answer: there is none to tell.
+        Settings { seed: None, ..Settings::default().in_force(0) }.to_json()
+    }
+
     /// For the engine.
     pub(crate) fn params(&self, owner: OwnerId) -> Params {
         let mut params = Params::openai();
@@ -187,5 +193,9 @@ mod tests {
         assert_eq!(in_force["seed"], 42);
         assert_eq!(in_force["temperature"], 0.7);
         assert!(in_force.get("system_prompt").is_none());
+        let mut told = Settings::defaults();
+        assert!(told.get("seed").is_none(), "{told}");
+        told["seed"] = 42.into();
+        assert_eq!(told, in_force, "what the page shows is what is in force");
     }
 }

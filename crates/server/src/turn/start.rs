@@ -12,7 +12,7 @@ use tokenizer::ChatMessage;
 use uuid::Uuid;
 
 use super::drive::{Begun, Job};
-use super::history::{answer_text, chat_messages, user_message};
+use super::history::{answer_text, chat_messages, user_message, words_of};
 use super::run::Run;
 use super::runs::Slot;
 use super::settings::Settings;
@@ -30,6 +30,8 @@ pub(crate) struct Said {
     /// None: the conversation's, else the server's default.
     pub(crate) model: Option<String>,
     pub(crate) overflow: Overflow,
+    /// Whether the model may write a title for the conversation after its first answer.
+    pub(crate) write_title: bool,
 }
 
 /// A prompt that waits for its model.
@@ -83,6 +85,7 @@ pub(crate) async fn begin_turn(
 
     let title = title::from_message(&said.parts);
     let new_title = title.clone().filter(|_| conversation.title.is_empty() && conversation.title_is_auto);
+    let question = (said.write_title && new_title.is_some()).then(|| words_of(&said.parts));
     let turn = NewTurn {
         client_id: said.client_id,
         parent_id: said.parent_id,
@@ -92,7 +95,7 @@ pub(crate) async fn begin_turn(
     };
     let saved = state.store.begin_turn(owner, id, turn).await?;
     if !saved.repeated {
-        starter.run(state, &saved.answer, new_title);
+        starter.run(state, &saved.answer, new_title, question);
     }
     Ok(saved)
 }
@@ -120,7 +123,7 @@ pub(crate) async fn regenerate(
     let starter = Starter::new(state, owner, model, plan).await?;
     let new = NewAnswer { parent_id, model: starter.model.clone() };
     let answer = state.store.begin_answer(owner, new).await?;
-    starter.run(state, &answer, None);
+    starter.run(state, &answer, None, None);
     Ok(answer)
 }
 
@@ -145,7 +148,7 @@ pub(crate) async fn continue_answer(
     let plan = Plan { owner, messages, settings, overflow: Overflow::Refuse, answer_so_far: so_far };
     let starter = Starter::new(state, owner, model, plan).await?;
     let answer = state.store.continue_answer(owner, id).await?;
-    starter.run(state, &answer, None);
+    starter.run(state, &answer, None, None);
     Ok(answer)
 }
 
@@ -196,7 +199,7 @@ impl Starter {
         Ok(Starter { model, begun, settings, slot, since, continued })
     }
 
-    fn run(self, state: &AppState, answer: &Message, title: Option<String>) {
+    fn run(self, state: &AppState, answer: &Message, title: Option<String>, question: Option<String>) {
         let owner = self.slot.owner();
         let run = state.runs.add(Run::new(owner, answer.conversation_id, answer.id, answer.last_seq));
         let job = Job {
@@ -207,6 +210,7 @@ impl Starter {
             begun: self.begun,
             settings: self.settings,
             title,
+            question,
             parts: answer.parts.clone(),
             since: self.since,
             continued: self.continued,

@@ -12,6 +12,7 @@ mod overflow;
 mod stopping;
 mod streams;
 mod talking;
+mod titles;
 mod transfer;
 #[path = "../http/world.rs"]
 #[allow(dead_code)]

@@ -80,6 +80,18 @@ on_both! {
         assert!(snippet.contains("the Needle is here hay") && snippet.starts_with('…'), "{snippet}");
         assert!(snippet.chars().count() < 110, "{snippet}");
         assert_eq!(find(&fresh, "barn").await, [("barn".to_owned(), None)]);
+        // Where it stands can be opened.
+        let owner = fresh.store.local_owner();
+        for (search, expected) in [("needle", Some("the Needle")), ("barn", None)] {
+            let query = ListQuery { search: Some(search.to_owned()), limit: 50, before: None };
+            let hit = fresh.store.list_conversations(owner, query).await.unwrap().items.remove(0);
+            let text = match hit.message_id {
+                Some(id) => Some(fresh.store.message(owner, id).await.unwrap().parts[0].text().to_owned()),
+                None => None,
+            };
+            assert_eq!(text.is_some(), expected.is_some(), "{search}");
+            assert!(text.is_none_or(|text| text.contains(expected.unwrap())), "{search}");
+        }
     }
 }
 
