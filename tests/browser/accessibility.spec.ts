@@ -124,6 +124,57 @@ test('everything can be done with the keyboard alone', async ({ page, daybreak }
   await expect(composer(page)).toBeFocused();
 });
 
+test('every key of the list does what the list says', async ({ page, daybreak }) => {
+  await open(page, daybreak, { temperature: 0, max_tokens: 600 });
+  const dialog = page.getByRole('dialog');
+  await composer(page).fill('What is the capital of France?');
+  await page.keyboard.press('Control+/');
+  await expect(page.getByRole('dialog', { name: 'Keyboard shortcuts' })).toBeVisible();
+  await page.keyboard.press('Escape');
+  await expect(dialog).toBeHidden();
+  await expect(composer(page), 'focus goes back').toBeFocused();
+  for (const [keys, name] of [
+    ['Control+,', 'Chat settings'],
+    ['Control+Shift+M', 'Models'],
+  ] as const) {
+    await page.keyboard.press(keys);
+    await expect(page.getByRole('dialog', { name })).toBeVisible();
+    await page.keyboard.press('Escape');
+    await expect(dialog).toBeHidden();
+    await expect(composer(page), `focus goes back after ${keys}`).toBeFocused();
+  }
+  const sidebar = page.getByRole('navigation', { name: 'Conversations' });
+  await page.keyboard.press('Control+b');
+  await expect(sidebar).toBeHidden();
+  await page.keyboard.press('Control+b');
+  await expect(sidebar).toBeVisible();
+  await page.keyboard.press('Shift+Enter');
+  await expect(composer(page)).toHaveValue('What is the capital of France?\n');
+  await page.keyboard.press('Enter');
+  await expect(answers(page)).toHaveText(/\w+ \w+/);
+  await page.keyboard.press('Escape');
+  await expect(page.getByText('Stopped.')).toBeVisible();
+  await expect(composer(page)).toBeFocused();
+  await page.keyboard.press('ArrowUp');
+  const box = page.getByRole('textbox', { name: 'Edit your message' });
+  await expect(box).toBeFocused();
+  await page.keyboard.press('Escape');
+  await expect(box).toBeHidden();
+  await expect(composer(page), 'focus goes back').toBeFocused();
+  await page.locator('#messages').focus();
+  await page.keyboard.press('?');
+  await expect(page.getByRole('dialog', { name: 'Keyboard shortcuts' })).toBeVisible();
+  await page.keyboard.press('Escape');
+  await expect(page.locator('#messages'), 'focus goes back').toBeFocused();
+  await page.keyboard.press('/');
+  await expect(composer(page)).toBeFocused();
+  await page.keyboard.press('Control+k');
+  await expect(page.getByRole('searchbox')).toBeFocused();
+  await page.keyboard.press('Control+Shift+O');
+  await expect(page).toHaveURL(daybreak.url + '/');
+  await expect(composer(page)).toBeFocused();
+});
+
 test('a screen reader is told of an answer once, not word by word', async ({ page, daybreak }) => {
   await open(page, daybreak);
   await page.evaluate(() => {

@@ -1,6 +1,6 @@
 /** The sidebar: renaming, deleting with undo, search, export and import. */
 import { readFileSync } from 'node:fs';
-import { exported, expect, importConversations, open, test } from './daybreak';
+import { ask, composer, exported, expect, importConversations, open, test } from './daybreak';
 
 test('a conversation is renamed, deleted and brought back', async ({ page, daybreak }) => {
   await open(page, daybreak);
@@ -40,6 +40,77 @@ test('search finds titles and what was said, and shows where', async ({ page, da
   await expect(list.getByRole('link', { name: /Garden/ })).toBeHidden();
   await page.getByRole('searchbox', { name: 'Search conversations' }).fill('zzzz');
   await expect(list.getByText('Nothing found for “zzzz”.')).toBeVisible();
+});
+
+test('a hit is opened where it stands, and marked', async ({ page, daybreak }) => {
+  await open(page, daybreak);
+  const turns = Array.from({ length: 80 }, (_, i) =>
+    i === 21
+      ? 'Deep in the wood lives a **wombat** of note.'
+      : `Line ${i}. ${'Leaves fall. '.repeat(30)}`,
+  );
+  await importConversations(page, [exported('Forest', turns)]);
+  const list = page.getByRole('navigation', { name: 'Conversations' });
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('wombat');
+  await expect(list.getByText('a wombat of note')).toBeVisible();
+  await list.getByRole('link', { name: /Forest/ }).click();
+  const hit = page.locator('article', { hasText: 'wombat' });
+  await expect(hit).toBeInViewport();
+  const marked = () =>
+    page.evaluate(() => [...(CSS.highlights.get('found') ?? [])].map((range) => String(range)));
+  await expect.poll(marked).toEqual(['wombat']);
+  // What is not looked for any more is not marked.
+  await page.getByRole('button', { name: 'New chat' }).first().click();
+  await expect.poll(marked).toEqual([]);
+});
+
+test('a hit in another version of an answer opens that version', async ({ page, daybreak }) => {
+  await open(page, daybreak);
+  const conversation = exported('Versions', ['Which animal?', 'An otter, I say.']);
+  const [question] = conversation.messages;
+  const other = {
+    ...conversation.messages[1],
+    id: crypto.randomUUID(),
+    parent_id: question?.id,
+    parts: [{ type: 'text', text: 'A pangolin, surely.' }],
+  };
+  await importConversations(page, [
+    { ...conversation, messages: [...conversation.messages, other] },
+  ]);
+  await page.getByRole('searchbox', { name: 'Search conversations' }).fill('otter');
+  const list = page.getByRole('navigation', { name: 'Conversations' });
+  await list.getByRole('link', { name: /Versions/ }).click();
+  const said = page.locator('article .prose');
+  await expect(said).toHaveText('An otter, I say.');
+  await page.getByRole('searchbox', { name: 'Search conversations' }).fill('pangolin');
+  await expect(list.locator('mark', { hasText: 'pangolin' })).toBeVisible();
+  await list.getByRole('link', { name: /Versions/ }).click();
+  await expect(said).toHaveText('A pangolin, surely.');
+  await expect(page.getByRole('img', { name: 'Version 2 of 2' })).toBeVisible();
+});
+
+test('a first message that is refused leaves no conversation behind', async ({
+  page,
+  daybreak,
+}) => {
+  await open(page, daybreak);
+  const count = async () => {
+    const answer = await page.request.get(`${daybreak.url}/api/conversations?limit=500`);
+    return ((await answer.json()) as { items: unknown[] }).items.length;
+  };
+  const before = await count();
+  const long = 'word '.repeat(3000);
+  await composer(page).fill(long);
+  await composer(page).press('Enter');
+  const notice = page.getByRole('region', { name: 'This conversation is full' });
+  await expect(notice).toBeVisible();
+  await expect(page).toHaveURL(daybreak.url + '/');
+  expect(await count()).toBe(before);
+  await notice.getByRole('button', { name: 'Cancel' }).click();
+  await expect(composer(page)).toHaveValue(long);
+  await ask(page, 'Say hello.');
+  expect(await count()).toBe(before + 1);
 });
 
 test('what is exported can be imported again', async ({ page, daybreak }) => {

@@ -22,7 +22,7 @@ const cache =
   process.env['DAYBREAK_TEST_MODELS'] ??
   join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'daybreak/models');
 
-function modelFile(name: string): string {
+export function modelFile(name: string): string {
   const path =
     name === 'smollm2-135m.gguf'
       ? (process.env['DAYBREAK_TEST_MODEL'] ?? join(cache, name))
@@ -49,6 +49,12 @@ export interface ServerOptions {
   ctx?: number;
   /** Adds the Chinese model to the catalog, not yet downloaded. */
   withChinese?: boolean;
+  /** Starts without any model on the disk. */
+  empty?: boolean;
+  /** A catalog of the test's own, besides the built-in one. */
+  catalog?: string;
+  /** A chat template in place of the model's own. */
+  template?: string;
 }
 
 export class Daybreak {
@@ -60,6 +66,7 @@ export class Daybreak {
   constructor(options: ServerOptions = {}) {
     this.#options = options;
     mkdirSync(join(this.dir, 'data/models'), { recursive: true });
+    if (options.empty) return;
     symlinkSync(modelFile('smollm2-135m.gguf'), join(this.dir, 'data/models/smollm2-135m.gguf'));
   }
 
@@ -69,8 +76,10 @@ export class Daybreak {
 
   /** Starts, or starts again on the same port and data. */
   async start() {
-    const { args = [], ctx = 2048, withChinese } = this.#options;
+    const { args = [], ctx = 2048, withChinese, catalog: text, template } = this.#options;
     const catalog = withChinese ? ['--catalog', catalogWithLocalFile(this.dir)] : [];
+    if (text !== undefined) catalog.push('--catalog', this.#file('own.toml', text));
+    if (template !== undefined) catalog.push('--chat-template', this.#file('own.jinja', template));
     const server = spawn(
       binary,
       [
@@ -107,6 +116,12 @@ export class Daybreak {
         60_000,
       );
     });
+  }
+
+  #file(name: string, text: string): string {
+    const path = join(this.dir, name);
+    writeFileSync(path, text);
+    return path;
   }
 
   async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM') {

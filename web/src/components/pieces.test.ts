@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { expect, test } from 'vitest';
-import { highlighted } from './highlighted';
+import { highlighted, placesOf, plainWords } from './highlighted';
 import { isComposing } from './typing';
 import { fileName } from '$lib/save-file';
 import { parse, pathOf } from '$lib/stores/router.svelte';
@@ -13,6 +13,26 @@ test('hits of a search are marked, signs of a pattern taken as they are', () => 
     { text: ' a', hit: false },
   ]);
   expect(highlighted('plain', '')).toEqual([{ text: 'plain', hit: false }]);
+});
+
+test('a snippet is read without the signs of Markdown', () => {
+  const cases = [
+    ['picks a **pivot**, moves `x` items', 'picks a pivot, moves x items'],
+    [
+      '…\u4efb\u4f55\u60c5\u51b5\u4e0b\u90fd\u662f $O(n)$\uff0c\u4f46',
+      '…\u4efb\u4f55\u60c5\u51b5\u4e0b\u90fd\u662f O(n)\uff0c\u4f46',
+    ],
+    ['## How | a | b | |---|---| | 1', 'How a b 1'],
+    ['snake_case * 2', 'snake_case * 2'],
+  ];
+  for (const [markdown, words] of cases) expect(plainWords(markdown ?? '')).toBe(words);
+});
+
+test('the places of a query are found in the words of a message', () => {
+  document.body.innerHTML = '<article><p>A <b>Pivot</b> is no pivot.</p></article>';
+  const places = placesOf(document.body, 'pivot no');
+  expect(places.map((place) => place.toString())).toEqual(['Pivot', 'no', 'pivot']);
+  expect(placesOf(document.body, ' ')).toEqual([]);
 });
 
 test('Enter belongs to the input method while it composes', () => {

@@ -43,6 +43,7 @@ export interface NewMessage {
   parts: Part[];
   model: string | null;
   overflow: Overflow;
+  write_title: boolean;
 }
 
 export type CountRequest =

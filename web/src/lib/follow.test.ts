@@ -42,6 +42,23 @@ test('a broken line is picked up after the last event that came', async () => {
   expect(up).toEqual([true, false, false, true, true]);
 });
 
+test('what comes after the end is heard, and a break then is none', async () => {
+  const api = line([
+    [[text(1), failed(2)], [{ seq: 3, type: 'title', title: 't' }], new Unreachable()],
+  ]);
+  const seen: number[] = [];
+  const up: boolean[] = [];
+  await follow(api, 'm', {
+    after: 0,
+    signal: new AbortController().signal,
+    onEvents: (events) => seen.push(...events.map((event) => event.seq)),
+    onLine: (state) => up.push(state),
+    wait: () => Promise.reject(new Error('waited')),
+  });
+  expect(seen).toEqual([1, 2, 3]);
+  expect(up).not.toContain(false);
+});
+
 test('a refusal is final', async () => {
   const api = line([[new ApiError(404, 'not_found', 'gone')]]);
   const end = follow(api, 'm', {

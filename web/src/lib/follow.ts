@@ -23,6 +23,7 @@ export async function follow(api: Pick<Api, 'events'>, id: string, options: Foll
   const { signal, onEvents, onLine, wait = pause } = options;
   let after = options.after;
   let delay = FIRST_WAIT_MS;
+  let ended = false;
   while (!signal.aborted) {
     try {
       for await (const events of api.events(id, after, signal)) {
@@ -31,15 +32,16 @@ export async function follow(api: Pick<Api, 'events'>, id: string, options: Foll
         onEvents(events);
         for (const event of events) {
           after = Math.max(after, event.seq);
-          if (event.type === 'done' || event.type === 'error') return;
+          // The server may keep the line open for a title; a break does not matter any more.
+          if (event.type === 'done' || event.type === 'error') ended = true;
         }
       }
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted || ended) return;
       // A server that is starting up or busy may be asked again; any other refusal is final.
       if (error instanceof ApiError && error.status < 500 && error.status !== 429) throw error;
     }
-    if (signal.aborted) return;
+    if (signal.aborted || ended) return;
     onLine?.(false);
     await wait(delay, signal);
     delay = Math.min(delay * 2, LONGEST_WAIT_MS);

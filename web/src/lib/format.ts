@@ -12,6 +12,11 @@ export function formatShort(n: number): string {
   return `${(n / 1000).toFixed(n < 9950 ? 1 : 0).replace(/\.0$/, '')}k`;
 }
 
+/** Context lengths are powers of two: 32768 → "32K". */
+export function formatContext(n: number): string {
+  return n < 1024 ? String(n) : `${Math.round(n / 1024)}K`;
+}
+
 /** Decimal units, as disks and downloads state them. */
 export function formatBytes(bytes: number): string {
   if (bytes < 1000) return `${bytes} B`;
@@ -30,6 +35,8 @@ export function formatSpeed(tokensPerSecond: number): string {
 }
 
 export function formatSeconds(seconds: number): string {
+  // Fast is not "0.0".
+  if (seconds < 0.1) return seconds.toFixed(2);
   if (seconds < 10) return seconds.toFixed(1);
   return Math.round(seconds).toString();
 }

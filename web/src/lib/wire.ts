@@ -20,6 +20,8 @@ export interface ServerState {
   memory?: { total_bytes: number; available_bytes: number };
   default_model?: string | null;
   ctx?: number;
+  /** What holds where a conversation chooses nothing. */
+  settings_defaults?: Settings;
   started_at?: number;
 }
 
@@ -78,6 +80,8 @@ export interface ConversationItem {
   created_at: number;
   updated_at: number;
   snippet?: string | null;
+  /** The message in which a search found its words. */
+  message_id?: string | null;
 }
 
 export type Part =

@@ -61,6 +61,9 @@ export const en = {
     importBad: 'This file holds no Daybreak conversations.',
     enterSends: 'Enter sends the message',
     userMarkdown: 'Show my messages as Markdown',
+    modelTitles: 'The model titles new chats',
+    modelTitlesHelp:
+      'After the first answer, by models from 300M parameters; others keep the first words.',
     shortcuts: 'Keyboard shortcuts',
     signOut: 'Sign out',
     version: (version: string, isa: string) => `Daybreak ${version} · ${isa}`,
@@ -244,6 +247,7 @@ export const en = {
     load: 'Load',
     download: 'Download',
     downloadOf: (model: string) => `Download ${model}`,
+    retryOf: (model: string) => `Try again to download ${model}`,
     useOf: (model: string) => `Use ${model}`,
     cancelDownload: (model: string) => `Cancel the download of ${model}`,
     deleteOf: (model: string) => `Delete ${model} from the disk`,
@@ -262,8 +266,8 @@ export const en = {
     loading: 'Loading…',
     failed: 'Failed',
     size: (size: string) => `${size} to download`,
-    memory: (size: string) => `needs ${size} of memory`,
-    context: (tokens: string) => `${tokens} tokens of context`,
+    memory: (size: string) => `${size} in memory`,
+    context: (tokens: string) => `${tokens} context`,
     listSeparator: ', ',
     anyLanguage: 'languages not stated',
     progress: (done: string, total: string) => `${done} of ${total}`,
@@ -302,6 +306,7 @@ export const en = {
     label: (used: string, max: string, percent: number) =>
       `Context: ${used} of ${max} tokens used, ${percent} %`,
     title: 'Context',
+    used: (used: string, max: string) => `${used} of ${max} tokens used`,
     explain:
       'What the model can read at once: the system prompt, all messages of this branch and your draft.',
     fullTitle: 'This conversation is full',
@@ -341,6 +346,7 @@ export const en = {
     models: 'Choose a model',
     settings: 'Chat settings',
     help: 'This list',
+    helpTyping: 'This list, while writing',
   },
   errors: {
     unreachable: 'The server cannot be reached.',

@@ -5,7 +5,7 @@
 import { createContext } from 'svelte';
 import { createApi, Unreachable, type Api } from '../api';
 import { errorText } from '../i18n/errors';
-import type { Conversation, ConversationItem, Part } from '../wire';
+import type { ConversationItem, Part } from '../wire';
 import { Chat, type ChatHooks } from './chat.svelte';
 import { Drafts } from './drafts.svelte';
 import { Offers } from './offers.svelte';
@@ -18,6 +18,12 @@ import { Toasts } from './toasts.svelte';
 
 /** A browser opens at most six connections to a server: answers in the background get three of them. */
 const OPEN_CHATS = 4;
+
+export interface Finding {
+  conversationId: string;
+  messageId: string;
+  query: string;
+}
 
 export type Panel = 'models' | 'settings' | 'shortcuts';
 
@@ -40,6 +46,8 @@ export class App {
   /** Whether the drawer is open on a narrow screen; on a wide one the preference counts. */
   drawer = $state(false);
   panel = $state<Panel | null>(null);
+  /** What a search has found and somebody wants to see: where it stands, and the words. */
+  finding = $state.raw<Finding | null>(null);
   #chat: Chat;
   #announcement = $state('');
   readonly #chats = new Map<string, Chat>();
@@ -62,6 +70,7 @@ export class App {
         void this.models.refresh();
       },
       defaultModel: () => this.defaultModel,
+      writesTitles: () => this.preferences.modelTitles,
     };
     this.offers = new Offers(this);
     this.#chat = $state.raw(this.#newChat());
@@ -137,7 +146,16 @@ export class App {
     this.#chat = chat;
   }
 
+  /** Opens a conversation of the sidebar; one that a search has found, at the place where it was found. */
+  open(item: ConversationItem, query: string) {
+    const { id, message_id: messageId } = item;
+    this.drawer = false;
+    this.finding = query && messageId ? { conversationId: id, messageId, query } : null;
+    this.router.go({ kind: 'conversation', id });
+  }
+
   newChat() {
+    this.finding = null;
     this.router.go({ kind: 'new' });
     focusComposer();
   }
@@ -231,13 +249,10 @@ export class App {
     });
   }
 
-  #created = (chat: Chat, conversation: Conversation) => {
-    this.drafts.move('new', conversation.id);
-    this.#remember(conversation.id, chat);
-    this.#touched(chat);
-    if (this.#chat === chat) {
-      this.router.go({ kind: 'conversation', id: conversation.id }, { replace: true });
-    }
+  #created = (chat: Chat, id: string) => {
+    this.drafts.move('new', id);
+    this.#remember(id, chat);
+    if (this.#chat === chat) this.router.go({ kind: 'conversation', id }, { replace: true });
   };
 
   #touched(chat: Chat) {

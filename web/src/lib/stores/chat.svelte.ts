@@ -20,7 +20,7 @@ const LONGEST_FRAME_MS = 250;
 
 export interface ChatHooks {
   onError: (error: unknown) => void;
-  onCreated: (chat: Chat, conversation: Conversation) => void;
+  onCreated: (chat: Chat, id: string) => void;
   onTitle: (id: string, title: string) => void;
   /** Something changed on the server that the sidebar shows. */
   onTouched: (chat: Chat) => void;
@@ -29,6 +29,8 @@ export interface ChatHooks {
   onAnswered: (chat: Chat, message: Message) => void;
   /** What a chat without a model of its own is answered by. */
   defaultModel: () => string | null;
+  /** Whether the model may title a new conversation after its first answer. */
+  writesTitles: () => boolean;
 }
 
 /** What was refused because the context is full, kept until the person has chosen. */
@@ -45,6 +47,8 @@ export class Chat {
   readonly #api: Api;
   readonly #hooks: ChatHooks;
   #id = $state.raw<string | null>(null);
+  /** Made on the server, but its first message has not been taken yet: nobody is told of it. */
+  #pendingId: string | null = null;
   #status = $state<'loading' | 'ready' | 'missing' | 'failed'>('ready');
   #title = $state<string | null>(null);
   #model = $state<string | null>(null);
@@ -179,11 +183,20 @@ export class Chat {
     });
     this.#leaf = id;
     try {
-      const conversationId = await this.#create();
       const model = this.model;
+      const conversationId = this.#id ?? (await this.#create());
+      const write_title = this.#id === null && this.#hooks.writesTitles();
       const { user, answer } = await this.#patiently(() =>
-        this.#api.say(conversationId, { id, parent_id: parentId, parts, model, overflow }),
+        this.#api.say(conversationId, {
+          id,
+          parent_id: parentId,
+          parts,
+          model,
+          overflow,
+          write_title,
+        }),
       );
+      this.#announce(answer);
       // Ours was a stand-in; the server's message has an id of its own.
       this.#remove(id);
       this.#insert(user);
@@ -192,6 +205,7 @@ export class Chat {
     } catch (error) {
       this.#remove(id);
       this.#leaf = before;
+      if (error instanceof ApiError) await this.#discardPending();
       this.#refused(error, overflow, parts, (choice) => this.say(parts, parentId, choice));
       return false;
     } finally {
@@ -218,7 +232,11 @@ export class Chat {
   async goOn(answerId: string) {
     this.#sending = true;
     try {
-      this.#begin((await this.#api.goOn(answerId)).answer);
+      const { answer } = await this.#api.goOn(answerId);
+      // The stream of its first part may still be open for a title.
+      this.#streams.get(answerId)?.abort();
+      this.#streams.delete(answerId);
+      this.#begin(answer);
     } catch (error) {
       this.#hooks.onError(error);
     } finally {
@@ -276,6 +294,13 @@ export class Chat {
     this.#title = title;
   }
 
+  /** Reads the branch that holds this message; false if there is none any more. */
+  reveal(messageId: string): boolean {
+    if (!this.#tree.has(messageId)) return false;
+    if (!this.path.includes(messageId)) this.select(messageId);
+    return true;
+  }
+
   dismissFull() {
     this.#full = null;
   }
@@ -305,17 +330,42 @@ export class Chat {
     this.#streams.clear();
   }
 
+  /**
+   * A conversation for the first message. It shows up nowhere before that message is taken, so that
+   * a refused one leaves no empty conversation behind.
+   */
   async #create(): Promise<string> {
-    if (this.#id !== null) return this.#id;
-    const conversation = await this.#api.createConversation({
-      model: this.model,
-      settings: this.#settings,
-    });
-    this.#id = conversation.id;
-    this.#model = conversation.model;
-    this.#title = conversation.title;
-    this.#hooks.onCreated(this, conversation);
-    return conversation.id;
+    const values = { model: this.model, settings: this.#settings };
+    if (this.#pendingId !== null) {
+      try {
+        await this.#api.changeConversation(this.#pendingId, values);
+        return this.#pendingId;
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+      }
+    }
+    this.#pendingId = (await this.#api.createConversation(values)).id;
+    return this.#pendingId;
+  }
+
+  /** The first message is on the server's disk: the conversation is one. */
+  #announce(answer: Message) {
+    if (this.#id !== null) return;
+    this.#id = answer.conversation_id;
+    this.#pendingId = null;
+    this.#model = answer.model ?? this.#model;
+    this.#hooks.onCreated(this, answer.conversation_id);
+  }
+
+  async #discardPending() {
+    const id = this.#pendingId;
+    if (id === null) return;
+    try {
+      await this.#api.deleteConversation(id);
+      this.#pendingId = null;
+    } catch {
+      // The next message takes it.
+    }
   }
 
   async #patiently<T>(call: () => Promise<T>): Promise<T> {

@@ -2,7 +2,7 @@
 import { flushSync } from 'svelte';
 import { expect, test, vi } from 'vitest';
 import { ApiError, Unreachable, type Api } from '../api';
-import type { Message, TurnEvent } from '../wire';
+import type { Conversation, Message, TurnEvent } from '../wire';
 import { Chat, type ChatHooks } from './chat.svelte';
 
 const message = (id: string, parent_id: string | null, more: Partial<Message> = {}): Message => ({
@@ -27,6 +27,7 @@ function chatWith(api: Partial<Api>, id: string | null = 'c') {
     onLineLost: vi.fn(),
     onAnswered: vi.fn(),
     defaultModel: () => 'm',
+    writesTitles: () => true,
   };
   return { hooks, chat: new Chat(api as Api, hooks, id) };
 }
@@ -59,6 +60,63 @@ test('a message that the server refuses is taken back and reported', async () =>
   expect(await chat.say(say)).toBe(false);
   expect(chat.path).toEqual([]);
   expect(hooks.onError).toHaveBeenCalledOnce();
+});
+
+test('a refused first message leaves no conversation behind', async () => {
+  const made: string[] = [];
+  const deleted: string[] = [];
+  let refuses = true;
+  const { chat, hooks } = chatWith(
+    {
+      createConversation: async () => {
+        made.push(`c${made.length + 1}`);
+        return { id: made.at(-1) ?? '' } as Conversation;
+      },
+      deleteConversation: async (id) => {
+        deleted.push(id);
+        return new Response();
+      },
+      say: (id) =>
+        refuses
+          ? Promise.reject(new ApiError(429, 'too_many_answers', 'busy'))
+          : Promise.resolve({
+              user: message('u', null, { conversation_id: id }),
+              answer: { ...running, conversation_id: id },
+            }),
+      events: () => stream({ seq: 1, type: 'done', message: { ...running, status: 'complete' } }),
+    },
+    null,
+  );
+  expect(await chat.say(say)).toBe(false);
+  expect(deleted).toEqual(['c1']);
+  expect(chat.id).toBeNull();
+  expect(hooks.onCreated).not.toHaveBeenCalled();
+  expect(hooks.onTouched).not.toHaveBeenCalled();
+  refuses = false;
+  expect(await chat.say(say)).toBe(true);
+  expect(chat.id).toBe('c2');
+  expect(hooks.onCreated).toHaveBeenCalledExactlyOnceWith(chat, 'c2');
+  expect(deleted).toEqual(['c1']);
+});
+
+test('only the first message lets the model write a title', async () => {
+  const asked: boolean[] = [];
+  const { chat } = chatWith(
+    {
+      createConversation: async () => ({ id: 'c' }) as Conversation,
+      say: async (_id, values) => {
+        asked.push(values.write_title);
+        return {
+          user: message(`u${asked.length}`, null),
+          answer: { ...running, id: `a${asked.length}`, status: 'complete' },
+        };
+      },
+    },
+    null,
+  );
+  await chat.say(say);
+  await chat.say(say);
+  expect(asked).toEqual([true, false]);
 });
 
 test('a full context is a question to the person, not an error', async () => {

@@ -16,6 +16,8 @@ interface Saved {
   model: string | null;
   enterSends: boolean;
   userMarkdown: boolean;
+  /** Whether the model may title new conversations. */
+  modelTitles: boolean;
   settings: Settings;
   /** Languages for which the person said "not now" to another model. */
   declined: string[];
@@ -28,6 +30,7 @@ const DEFAULTS: Saved = {
   model: null,
   enterSends: true,
   userMarkdown: false,
+  modelTitles: true,
   settings: {},
   declined: [],
 };
@@ -56,6 +59,9 @@ export class Preferences {
   }
   get userMarkdown() {
     return this.#saved.userMarkdown;
+  }
+  get modelTitles() {
+    return this.#saved.modelTitles;
   }
   get settings(): Settings {
     return $state.snapshot(this.#saved.settings);
