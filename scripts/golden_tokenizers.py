@@ -2,10 +2,12 @@
 """Trains small vocabularies and writes the ids that the reference implementations give for hard texts.
 
     python scripts/golden_tokenizers.py [NAME…]
+    python scripts/golden_tokenizers.py MODEL.gguf…
 
 Writes testdata/tokenizers/texts.json and one NAME.json for each pre-tokenizer (trained and encoded by `tokenizers`)
-and each SentencePiece style (trained and encoded by `sentencepiece`). testdata/tokenizers/README.md says which
-versions wrote the committed files.
+and each SentencePiece style (trained and encoded by `sentencepiece`). Of a model's file (read by the package `gguf`)
+it writes real-MODEL.json, the ids without the vocabulary. testdata/tokenizers/README.md says which versions wrote the
+committed files.
 """
 
 import io
@@ -158,14 +160,7 @@ def bpe(name):
         "merges": [m if isinstance(m, str) else " ".join(m) for m in model["merges"]],
         "eos": tokens.index("<|endoftext|>"),
     }
-    cases = []
-    for specials in ("text", "parse"):
-        tokenizer.encode_special_tokens = specials == "text"
-        ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
-        if specials == "parse":
-            ids = [parsed if any(s in text for s in SPECIAL) else None for parsed, text in zip(ids, TEXTS)]
-        cases.append({"specials": specials, "ids": ids})
-    return {"reference": "tokenizers", "vocabulary": vocabulary, "cases": cases}
+    return {"reference": "tokenizers", "vocabulary": vocabulary, "cases": bpe_cases(tokenizer, SPECIAL)}
 
 
 SPM = {
@@ -216,6 +211,41 @@ def spm(name):
     return {"reference": "sentencepiece", "vocabulary": vocabulary, "cases": [plain, bad, with_bos]}
 
 
+def real(path):
+    """The ids of a real model: its own tokens and merges, cut by the expressions above, in `tokenizers`."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    contents = lambda key: fields[f"tokenizer.ggml.{key}"].contents()
+    assert contents("model") == "gpt2", "only byte-level BPE has its merges in the file"
+    tokens, kinds = contents("tokens"), contents("token_type")
+    pre_tokenizer, normalizer, ignore_merges = BPE[contents("pre")]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    merges = [tuple(merge.split(" ")) for merge in contents("merges")]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=ignore_merges))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    special = [token for token, kind in zip(tokens, kinds) if kind == KIND["control"]]
+    added = [token for token, kind in zip(tokens, kinds) if kind == KIND["user_defined"]]
+    tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in added])
+    assert tokenizer.get_vocab_size() == len(tokens), "a token of the file got another id"
+    return {"reference": "tokenizers", "gguf": path.name, "cases": bpe_cases(tokenizer, special)}
+
+
+def bpe_cases(tokenizer, special):
+    """Every text with special tokens as text, and those that spell one with it parsed."""
+    cases = []
+    for specials in ("text", "parse"):
+        tokenizer.encode_special_tokens = specials == "text"
+        ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
+        if specials == "parse":
+            ids = [parsed if any(s in text for s in special) else None for parsed, text in zip(ids, TEXTS)]
+        cases.append({"specials": specials, "ids": ids})
+    return cases
+
+
 def write(name, data):
     (OUT / f"{name}.json").write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
@@ -224,6 +254,10 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     write("texts", {"texts": TEXTS, "bad_bytes": [list(text) for text in BAD_BYTES]})
     for name in sys.argv[1:] or [*BPE, *SPM]:
+        if name.endswith(".gguf"):
+            path = pathlib.Path(name)
+            write(f"real-{path.stem}", real(path))
+            continue
         data = bpe(name) if name in BPE else spm(name)
         write(name, data)
         print(name, len(data["vocabulary"]["tokens"]), "tokens")

@@ -1,6 +1,10 @@
-//! Ids equal those of the reference implementations, on vocabularies that these trained.
+//! Ids equal those of the reference implementations: on vocabularies that these trained, and on those of real models.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
+#[path = "support/gguf_file.rs"]
+mod gguf_file;
+
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -25,14 +29,37 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-/// All golden files of a folder, by name.
+/// All golden files of a folder that carry their vocabulary, by name.
 fn golden_files(folder: &Path) -> Vec<(PathBuf, Value)> {
+    let mut files = json_files(folder);
+    files.retain(|(_, json)| json["vocabulary"].is_object());
+    files
+}
+
+fn json_files(folder: &Path) -> Vec<(PathBuf, Value)> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     paths.sort();
-    let files = paths.into_iter().map(|path| (read_json(&path), path)).map(|(json, path)| (path, json));
-    files.filter(|(_, json)| json["vocabulary"].is_object()).collect()
+    paths.into_iter().map(|path| (read_json(&path), path)).map(|(json, path)| (path, json)).collect()
+}
+
+/// More than the metadata of either model, and far less than its tensors.
+const MAX_METADATA: u64 = 32 << 20;
+
+/// The beginning of a model that `make test-setup` puts on this disk.
+fn model_file(name: &str) -> Vec<u8> {
+    let folder = std::env::var_os("DAYBREAK_TEST_MODELS").map(PathBuf::from).unwrap_or_else(|| {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+        cache.unwrap_or_else(home).join("daybreak/models")
+    });
+    let path = folder.join(name);
+    let file = std::fs::File::open(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; run `make test-setup`", path.display()));
+    let mut bytes = Vec::new();
+    file.take(MAX_METADATA).read_to_end(&mut bytes).unwrap();
+    bytes
 }
 
 fn numbers(json: &Value) -> Vec<u32> {
@@ -131,6 +158,25 @@ fn ids_equal_the_references() {
     }
     assert!(n_cases > 0, "no goldens found; run scripts/golden_tokenizers.py");
     assert!(told.is_empty(), "{} of {n_cases} cases differ:\n{}", told.len(), told.join("\n"));
+}
+
+#[test]
+fn ids_equal_the_reference_on_the_vocabularies_of_real_models() {
+    let texts = read_json(&committed().join("texts.json"));
+    let mut told = Vec::new();
+    let mut names = Vec::new();
+    for (_, json) in json_files(&committed()) {
+        let Some(name) = json["gguf"].as_str() else { continue };
+        let file = model_file(name);
+        let tokenizer = Tokenizer::new(&gguf_file::vocabulary(&file)).unwrap();
+        let cases = cases(&json, &texts);
+        assert!(cases.len() > texts["texts"].as_array().unwrap().len(), "{name}: {} cases", cases.len());
+        let different = cases.iter().filter_map(|case| difference(&tokenizer, case));
+        told.extend(different.map(|text| format!("{name}: {text}")));
+        names.push(name.to_owned());
+    }
+    assert_eq!(names, ["qwen2.5-coder-0.5b.gguf", "smollm2-135m.gguf"], "run scripts/golden_tokenizers.py");
+    assert!(told.is_empty(), "{} cases differ:\n{}", told.len(), told.join("\n"));
 }
 
 #[test]

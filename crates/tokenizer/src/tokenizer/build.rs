@@ -391,7 +391,9 @@ fn bpe(
         kinds,
         byte_ids,
         whole_words: recipe.ignore_merges,
-        unk,
+        // A byte that a byte-level vocabulary lacks is left out, as both references do it: what files name as unknown
+        // is structure there (SmolLM2 has no 0x1D, and `<|endoftext|>` in its place would end a prompt).
+        unk: unk.filter(|_| recipe.plain_utf8),
     };
     let (bpe, n_lost) = Bpe::new(pieces, parts);
     if n_lost > 0 {
