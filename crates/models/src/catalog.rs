@@ -144,8 +144,12 @@ impl std::fmt::Display for Source {
 impl Catalog {
     /// The catalog of this binary.
     pub fn builtin() -> Catalog {
-        let entries = parse::parse(BUILTIN, "catalog.toml").expect("a test parses the built-in catalog");
-        Catalog { entries }
+        Catalog::read(BUILTIN, "catalog.toml").expect("a test parses the built-in catalog")
+    }
+
+    /// The catalog in this text alone; `file` is its name for errors.
+    pub(crate) fn read(text: &str, file: &str) -> Result<Catalog, CatalogError> {
+        Ok(Catalog { entries: parse::parse(text, file)? })
     }
 
     /// The built-in catalog, then each file: an entry of a known name replaces it in place, others are added.

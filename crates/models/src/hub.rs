@@ -5,6 +5,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
+use crate::one_line::one_line;
 use crate::pull::SourceError;
 use crate::quant::RemoteFile;
 use crate::settings::Settings;
@@ -67,19 +68,22 @@ pub(crate) async fn list_files(
     let host = host_of(&url);
     check_status(&response, settings, hub, repo, &host)?;
     let body = web.body(response).await?;
-    let listing =
-        |error: serde_json::Error| SourceError::Listing { host: host.clone(), detail: error.to_string() };
-    let files = match hub {
+    read_listing(hub, &body)
+        .map_err(|error| SourceError::Listing { host, detail: one_line(&error.to_string()) })
+}
+
+/// The files in a hub's answer.
+pub(crate) fn read_listing(hub: Hub, body: &[u8]) -> Result<Vec<RemoteFile>, serde_json::Error> {
+    Ok(match hub {
         Hub::HuggingFace => {
-            let model: HubModel = serde_json::from_slice(&body).map_err(listing)?;
+            let model: HubModel = serde_json::from_slice(body)?;
             model.siblings.into_iter().filter_map(HubFile::into_remote).collect()
         }
         Hub::ModelScope => {
-            let answer: ScopeAnswer = serde_json::from_slice(&body).map_err(listing)?;
+            let answer: ScopeAnswer = serde_json::from_slice(body)?;
             answer.data.files.into_iter().filter_map(ScopeFile::into_remote).collect()
         }
-    };
-    Ok(files)
+    })
 }
 
 #[derive(Deserialize)]

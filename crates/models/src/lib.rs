@@ -11,10 +11,13 @@ mod byte_count;
 mod cancel;
 mod catalog;
 mod digest;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod hub;
 mod hub_name;
 mod library;
 mod manifest;
+mod one_line;
 mod open;
 mod pull;
 mod pull_lock;

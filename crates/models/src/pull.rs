@@ -9,12 +9,12 @@ mod error;
 mod fetch;
 mod job;
 mod local_file;
-mod part;
+pub(crate) mod part;
 mod pins;
 mod report;
 #[cfg(test)]
 mod tests;
-mod wheels;
+pub(crate) mod wheels;
 
 use std::path::Path;
 use std::sync::Arc;

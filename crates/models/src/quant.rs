@@ -114,9 +114,14 @@ impl Choice {
         without_split_number(name.strip_suffix(".gguf").unwrap_or(name))
     }
 
+    /// Bytes of all files; what a hub states may be beyond any sum.
+    fn n_bytes(&self) -> u64 {
+        self.files.iter().fold(0, |sum, file| file.size.saturating_add(sum))
+    }
+
     /// Name and bytes.
     fn by_stem(&self) -> (String, u64) {
-        (self.stem().to_string(), self.files.iter().map(|file| file.size).sum())
+        (self.stem().to_string(), self.n_bytes())
     }
 }
 
@@ -192,10 +197,7 @@ pub(crate) fn choose(files: &[RemoteFile], wanted: Option<&str>) -> Result<Choic
         return Err(NoChoice::NoGguf);
     }
     let listing = |choices: &[&Choice]| {
-        choices
-            .iter()
-            .map(|choice| (choice.quant.clone(), choice.files.iter().map(|file| file.size).sum()))
-            .collect::<Vec<(String, u64)>>()
+        choices.iter().map(|choice| (choice.quant.clone(), choice.n_bytes())).collect::<Vec<(String, u64)>>()
     };
     let all: Vec<&Choice> = choices.iter().collect();
     let of = |quant: &str| -> Vec<&Choice> {

@@ -86,7 +86,9 @@ const OVERHEAD: u64 = 164 << 20;
 pub fn estimate_memory(entry: &CatalogEntry, ctx: usize) -> u64 {
     let ctx = (ctx as u64).min(entry.context_length);
     let kv_per_token = 100 * ((entry.parameters as f64).cbrt() as u64);
-    (entry.file_size + entry.file_size * 3 / 20)
+    entry
+        .file_size
+        .saturating_add(entry.file_size / 20 * 3)
         .saturating_add(kv_per_token.saturating_mul(ctx))
         .saturating_add(OVERHEAD)
 }

@@ -314,9 +314,9 @@ impl ApiError {
     pub fn to_json(&self) -> Value {
         let Facts { kind, code, .. } = self.facts();
         let mut error = json!({
-            "message": self.to_string(),
+            "message": one_line(&self.to_string()),
             "type": kind,
-            "param": self.param(),
+            "param": self.param().map(one_line),
             "code": code,
         });
         match self {
@@ -332,6 +332,20 @@ impl ApiError {
         }
         json!({ "error": error })
     }
+}
+
+/// Words of the request come back in errors: one line of bounded length, control characters escaped.
+fn one_line(text: &str) -> String {
+    const MAX_CHARS: usize = 300;
+    let mut line = String::with_capacity(text.len().min(4 * MAX_CHARS));
+    for (n, c) in text.chars().enumerate() {
+        if n == MAX_CHARS {
+            line.push('…');
+            break;
+        }
+        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
+    }
+    line
 }
 
 impl IntoResponse for ApiError {
@@ -376,6 +390,15 @@ mod tests {
         assert_eq!(body["error"]["type"], "invalid_request_error");
         assert_eq!(body["error"]["code"], "invalid_value");
         assert_eq!(body["error"]["message"], "temperature: expected 0 to 2, found 3");
+    }
+
+    #[test]
+    fn words_of_the_request_come_back_bounded_and_on_one_line() {
+        let error = ApiError::bad_value("a\n\u{1b}".repeat(1000), "x".repeat(100_000));
+        for words in [&error.to_json()["error"]["message"], &error.to_json()["error"]["param"]] {
+            let words = words.as_str().unwrap();
+            assert!(words.len() < 2000 && !words.chars().any(char::is_control), "{words}");
+        }
     }
 
     #[test]

@@ -34,6 +34,11 @@ mod page_api;
 
 mod error;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+
+#[cfg(test)]
+extern crate self as server; // the file is also part of the tests outside, which know the crate by its name
 #[cfg(test)]
 mod test_support;
 

@@ -6,9 +6,9 @@
 
 mod answers;
 mod chat;
-mod completions;
+pub(crate) mod completions;
 pub(crate) mod constraint;
-mod messages;
+pub(crate) mod messages;
 mod model_list;
 mod openapi;
 mod prompt_scores;

@@ -23,13 +23,8 @@ pub(crate) fn check(fields: &SharedFields, vocab_size: usize) -> Result<Params, 
     set_f32(&mut params.typical_p, "typical_p", fields.typical_p, 0.0, 1.0)?;
     set_f32(&mut params.presence_penalty, "presence_penalty", fields.presence_penalty, -2.0, 2.0)?;
     set_f32(&mut params.frequency_penalty, "frequency_penalty", fields.frequency_penalty, -2.0, 2.0)?;
-    if let Some(penalty) = fields.repeat_penalty {
-        if !(penalty > 0.0 && penalty <= 10.0) {
-            let reason = format!("expected a number above 0 and at most 10, found {penalty}");
-            return Err(ApiError::bad_value("repeat_penalty", reason));
-        }
-        params.repeat_penalty = penalty as f32;
-    }
+    // Logits are divided by it: far below 0.01 they would leave the numbers.
+    set_f32(&mut params.repeat_penalty, "repeat_penalty", fields.repeat_penalty, 0.01, 10.0)?;
     if let Some(top_k) = fields.top_k {
         params.top_k = count("top_k", top_k, -1, i64::MAX)?;
     }

@@ -17,6 +17,8 @@ mod database;
 mod deletion;
 mod entities;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grams;
 mod ids;
 mod messages;

@@ -141,8 +141,7 @@ impl Part {
                 format!("{field}.type"),
                 format!(
                     "expected text, reasoning or file, found {}",
-                    json.get("type")
-                        .map_or("nothing".to_owned(), |found| excerpt(&found.to_string()).into_owned())
+                    json.get("type").map_or("nothing".to_owned(), |found| excerpt(&found.to_string()))
                 ),
             )),
         }
@@ -204,13 +203,18 @@ pub(crate) fn string<'a>(json: &'a Json, key: &str, field: &str) -> Result<&'a s
         .ok_or_else(|| StoreError::invalid(format!("{field}.{key}"), "expected a string"))
 }
 
-/// The start of a text that goes into an error line.
-pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+/// The start of a text that goes into an error line, control characters escaped.
+pub(crate) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 40;
-    match text.char_indices().nth(MAX_CHARS) {
-        None => Cow::Borrowed(text),
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+    let mut line = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == MAX_CHARS {
+            line.push('…');
+            break;
+        }
+        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
     }
+    line
 }
 
 /// A message with its parts. A running answer has the parts that its saved events make.

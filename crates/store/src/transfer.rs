@@ -64,11 +64,7 @@ impl Store {
 
     /// Takes in an export file. Returns how many conversations it brought.
     pub async fn import(&self, owner: OwnerId, file: &Json) -> Result<usize, StoreError> {
-        let conversations = check_header(file)?;
-        let mut checked = Vec::with_capacity(conversations.len());
-        for (idx, json) in conversations.iter().enumerate() {
-            checked.push(check_conversation(owner, json, &format!("conversations[{idx}]"))?);
-        }
+        let checked = check_file(owner, file)?;
         let n = checked.len();
         let txn = self.write().await?;
         for new in checked {
@@ -91,7 +87,7 @@ impl Store {
     }
 }
 
-fn export_conversation(conversation: Conversation, messages: &[Message]) -> Json {
+pub(crate) fn export_conversation(conversation: Conversation, messages: &[Message]) -> Json {
     json!({
         "id": conversation.id.to_string(),
         "title": conversation.title,
@@ -125,16 +121,24 @@ fn export_message(message: &Message) -> Json {
 }
 
 /// A conversation that passed all checks, with its new ids.
-struct Checked {
-    row: conversation::Model,
+pub(crate) struct Checked {
+    pub(crate) row: conversation::Model,
     /// Parents before children.
-    messages: Vec<(message::Model, Vec<Part>)>,
+    pub(crate) messages: Vec<(message::Model, Vec<Part>)>,
+}
+
+/// Every conversation of an export file.
+pub(crate) fn check_file(owner: OwnerId, file: &Json) -> Result<Vec<Checked>, StoreError> {
+    let conversations = check_header(file)?.iter().enumerate();
+    conversations
+        .map(|(idx, json)| check_conversation(owner, json, &format!("conversations[{idx}]")))
+        .collect()
 }
 
 fn check_header(file: &Json) -> Result<&Vec<Json>, StoreError> {
     let format = file.get("format").and_then(Json::as_str);
     if format != Some(EXPORT_FORMAT) {
-        let found = format.map_or("nothing".into(), excerpt);
+        let found = format.map_or("nothing".to_owned(), excerpt);
         return Err(StoreError::invalid("format", format!("expected {EXPORT_FORMAT}, found {found}")));
     }
     let version = file.get("version").and_then(Json::as_i64);

@@ -15,18 +15,19 @@ use crate::reasoning::Reasoning;
 mod clock;
 mod provenance;
 mod python;
+mod stack;
 
 use provenance::{Detail, Marks, Structure};
 
 /// Longest template source: the longest real ones have some 20 kB.
-const MAX_SOURCE_LEN: usize = 1 << 20;
+const MAX_SOURCE_LEN: usize = 128 << 10;
 
-/// Fuel of a rendering whatever its input: an instruction or 64 bytes each, some 100 ms and 64 MB at the worst. Real
+/// Fuel of a rendering whatever its input: an instruction or 64 bytes each, some 20 ms and 13 MB at the worst. Real
 /// templates take some hundreds for each message.
-const BASE_FUEL: u64 = 1_000_000;
+const BASE_FUEL: u64 = 200_000;
 
 /// Fuel for each message, tool and 64 bytes of input on top.
-const FUEL_PER_ITEM: u64 = 5_000;
+const FUEL_PER_ITEM: u64 = 2_000;
 const FUEL_PER_64_BYTES: u64 = 256;
 
 /// For a model without a template.
@@ -89,6 +90,9 @@ pub struct ChatTemplate {
     reasoning: Reasoning,
 }
 
+/// What is said where the system gives no thread with a large stack.
+const NO_STACK: TemplateError = TemplateError::TooCostly { limit: "the memory that is left" };
+
 /// The one template of an environment.
 const NAME: &str = "chat";
 
@@ -102,8 +106,10 @@ impl ChatTemplate {
             return Err(TemplateError::TooLong { found: source.len(), limit: MAX_SOURCE_LEN });
         }
         let mut environment = environment();
-        environment.add_template_owned(NAME, python::without_generation_tags(source)).map_err(|error| {
-            TemplateError::Syntax { line: error.line().unwrap_or(0), message: told(&error) }
+        let compile = || environment.add_template_owned(NAME, python::without_generation_tags(source));
+        stack::with_room(compile).ok_or(NO_STACK)?.map_err(|error| TemplateError::Syntax {
+            line: error.line().unwrap_or(0),
+            message: told(&error),
         })?;
         let structure = Structure::new(&specials, source);
         let mut template = ChatTemplate {
@@ -148,6 +154,10 @@ impl ChatTemplate {
     /// # Errors
     /// Where the template refuses the messages, fails on them or exceeds its limits.
     pub fn render(&self, input: &RenderInput<'_>) -> Result<Rendered, TemplateError> {
+        stack::with_room(|| self.render_here(input)).ok_or(NO_STACK)?
+    }
+
+    fn render_here(&self, input: &RenderInput<'_>) -> Result<Rendered, TemplateError> {
         let text = self.render_marked(input, &mut Marks::none())?;
         // The ends of every content are marked; where the template looks at just these characters and so says
         // something else, only the words that spell special tokens are, and then only the most special of those.
@@ -297,12 +307,26 @@ fn environment() -> Environment<'static> {
 
 fn render_error(error: &minijinja::Error) -> TemplateError {
     if let Some(message) = python::refusal(error) {
-        return TemplateError::Refused { message };
+        return TemplateError::Refused { message: one_line(&message) };
     }
     if error.kind() == ErrorKind::OutOfFuel {
         return TemplateError::TooCostly { limit: "instructions and bytes" };
     }
     TemplateError::Render { line: error.line().unwrap_or(0), message: told(error) }
+}
+
+/// The words of a template, control characters escaped and cut where they are too long for a line.
+fn one_line(text: &str) -> String {
+    const MAX_CHARS: usize = 300;
+    let mut line = String::with_capacity(text.len().min(4 * MAX_CHARS));
+    for (n, c) in text.chars().enumerate() {
+        if n == MAX_CHARS {
+            line.push('…');
+            break;
+        }
+        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
+    }
+    line
 }
 
 /// The error and its causes on one line.
@@ -314,7 +338,7 @@ fn told(error: &minijinja::Error) -> String {
         message.push_str(&inner.to_string());
         cause = inner.source();
     }
-    message
+    one_line(&message)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{CatalogEntry, Probe, Source, Wheel};
+use crate::one_line::one_line;
 
 /// Longest name we accept; names become file names.
 const MAX_NAME_LEN: usize = 80;
@@ -135,7 +136,7 @@ impl Place<'_> {
             line: self.line(span.start),
             field,
             expected: expected.into(),
-            found: found.into(),
+            found: one_line(&found.into()),
         }
     }
 }
@@ -146,7 +147,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Vec<CatalogEntry>, Catalog
     let raw: RawCatalog = toml::from_str(text).map_err(|error| CatalogError::Syntax {
         file: file.to_string(),
         line: place.line(error.span().map_or(0, |span| span.start)),
-        message: error.message().to_string(),
+        message: one_line(error.message()),
     })?;
     let mut entries: Vec<CatalogEntry> = Vec::with_capacity(raw.model.len());
     for model in raw.model {

@@ -57,7 +57,7 @@ impl CacheFolders {
     }
 
     /// All models in these folders.
-    pub(super) fn scan(&self) -> Vec<LocalModel> {
+    pub(crate) fn scan(&self) -> Vec<LocalModel> {
         let mut models = Vec::new();
         self.hugging_face.iter().for_each(|root| hugging_face(root, &mut models));
         self.ollama.iter().for_each(|root| ollama(root, &mut models));

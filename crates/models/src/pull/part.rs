@@ -60,7 +60,7 @@ impl PartIdentity {
 
 /// Where a part lies.
 #[derive(Debug, Clone)]
-pub(super) struct PartPaths {
+pub(crate) struct PartPaths {
     /// The finished file.
     pub(super) target: PathBuf,
     /// The part.
@@ -70,7 +70,7 @@ pub(super) struct PartPaths {
 }
 
 impl PartPaths {
-    pub(super) fn new(folder: &Path, file: &str) -> PartPaths {
+    pub(crate) fn new(folder: &Path, file: &str) -> PartPaths {
         PartPaths {
             target: folder.join(file),
             part: folder.join(format!("{file}.part")),
@@ -114,7 +114,7 @@ impl PartPaths {
 
 /// An open part with the running digest of what is in it. Holds the lock of its model, because the thread that
 /// writes may outlive a cancelled download by a moment.
-pub(super) struct PartFile {
+pub(crate) struct PartFile {
     file: File,
     hasher: Hasher,
     len: u64,
@@ -124,7 +124,7 @@ pub(super) struct PartFile {
 impl PartFile {
     /// Opens the part and hashes what is in it (at most `max_len` bytes; the rest is cut off). Blocking;
     /// `checked` counts, `stop` ends it early with `Interrupted`.
-    pub(super) fn open(
+    pub(crate) fn open(
         paths: &PartPaths,
         max_len: u64,
         lock: Arc<PullLock>,
@@ -146,7 +146,7 @@ impl PartFile {
         Ok(PartFile { file, hasher, len, _lock: lock })
     }
 
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 

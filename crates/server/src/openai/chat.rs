@@ -18,7 +18,7 @@ use crate::state::AppState;
 
 impl ChatRequest {
     /// Reads the groups of fields one by one, so that a wrong type is told with its path.
-    fn parse(bytes: &[u8]) -> Result<ChatRequest, ApiError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<ChatRequest, ApiError> {
         Ok(ChatRequest {
             chat: parse(bytes)?,
             shared: parse(bytes)?,
@@ -28,7 +28,7 @@ impl ChatRequest {
     }
 
     /// The checked settings.
-    fn params(&self, vocab_size: usize) -> Result<Params, ApiError> {
+    pub(crate) fn params(&self, vocab_size: usize) -> Result<Params, ApiError> {
         let mut params = params::check(&self.shared, vocab_size)?;
         params.max_tokens = match self.chat.max_completion_tokens {
             Some(_) => params::check_max_tokens("max_completion_tokens", self.chat.max_completion_tokens, 1)?,

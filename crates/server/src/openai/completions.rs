@@ -32,7 +32,7 @@ use crate::state::AppState;
 const DEFAULT_MAX_TOKENS: usize = 16;
 
 impl CompletionRequest {
-    fn parse(bytes: &[u8]) -> Result<CompletionRequest, ApiError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<CompletionRequest, ApiError> {
         Ok(CompletionRequest {
             completion: parse(bytes)?,
             shared: parse(bytes)?,
@@ -41,7 +41,7 @@ impl CompletionRequest {
         })
     }
 
-    fn params(&self, n: usize, vocab_size: usize) -> Result<Params, ApiError> {
+    pub(crate) fn params(&self, n: usize, vocab_size: usize) -> Result<Params, ApiError> {
         let mut params = params::check(&self.shared, vocab_size)?;
         params.parse_reasoning = false;
         params.max_tokens = match self.shared.max_tokens {
@@ -104,7 +104,7 @@ pub(super) async fn create(State(state): State<AppState>, raw: RawRequest) -> Re
 }
 
 /// `stream_options` is for streams; whether the usage is wanted.
-pub(super) fn check_stream_options(fields: &SharedFields) -> Result<bool, ApiError> {
+pub(crate) fn check_stream_options(fields: &SharedFields) -> Result<bool, ApiError> {
     match &fields.stream_options {
         Some(_) if fields.stream != Some(true) => {
             Err(ApiError::bad_value("stream_options", "only allowed with \"stream\": true"))

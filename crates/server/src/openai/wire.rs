@@ -32,7 +32,7 @@ pub(crate) struct SharedFields {
     pub(crate) min_p: Option<f64>,
     /// 0 to 1: locally typical sampling; 1 keeps all, the default.
     pub(crate) typical_p: Option<f64>,
-    /// Above 0, at most 10: on tokens of the last `repeat_last_n`; 1 is neutral, the default.
+    /// 0.01 to 10: on tokens of the last `repeat_last_n`; 1 is neutral, the default.
     #[serde(alias = "repetition_penalty")]
     pub(crate) repeat_penalty: Option<f64>,
     /// The window of `repeat_penalty`, in tokens; -1 is the whole sequence. Default 64.
