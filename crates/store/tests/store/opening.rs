@@ -39,7 +39,11 @@ async fn newer_version_is_refused(config: StoreConfig, raw_url: String) {
     raw.execute_unprepared("INSERT INTO schema_versions VALUES (999, 0)").await.unwrap();
     raw.close().await.unwrap();
     let line = Store::open(config).await.unwrap_err().to_string();
-    assert!(line.contains("999") && line.contains("newer build"), "{line}");
+    assert!(line.contains("999") && line.contains("newer build") && !line.contains('\n'), "{line}");
+    let raw = sea_orm::Database::connect(&raw_url).await.unwrap();
+    let kept = raw.execute_unprepared("DELETE FROM schema_versions WHERE version = 999").await.unwrap();
+    assert_eq!(kept.rows_affected(), 1, "a refused database stays as it is");
+    raw.close().await.unwrap();
 }
 
 #[tokio::test]
