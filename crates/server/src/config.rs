@@ -80,6 +80,8 @@ pub struct Limits {
     pub max_queue: usize,
     /// Downloads at once.
     pub max_downloads: usize,
+    /// Bytes that all models in memory may take together, for example `8 << 30`; none: what the machine has.
+    pub max_model_bytes: Option<u64>,
 }
 
 impl Limits {
@@ -95,6 +97,7 @@ impl Limits {
             max_running: 16,
             max_queue: 128,
             max_downloads: 4,
+            max_model_bytes: None,
         }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) struct HostConfig {
     pub(crate) max_running: usize,
     pub(crate) max_queue: usize,
     pub(crate) max_downloads: usize,
+    pub(crate) max_model_bytes: Option<u64>,
 }
 
 /// A model in memory.

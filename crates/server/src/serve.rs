@@ -194,6 +194,7 @@ async fn open(config: ServerConfig) -> Result<AppState, ServeError> {
         max_running: config.limits.max_running,
         max_queue: config.limits.max_queue,
         max_downloads: config.limits.max_downloads,
+        max_model_bytes: config.limits.max_model_bytes,
     };
     Ok(AppState {
         models: ModelHost::new(host, config.default_model.clone()),

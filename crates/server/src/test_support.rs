@@ -1,13 +1,12 @@
-//! Settings for tests.
+//! Settings for tests: of this crate, and of those that see it from outside (`tests/http/world.rs`).
 
 use std::path::Path;
 
 use engine::Isa;
 use models::{CacheFolders, Catalog, Library, LibraryConfig, Settings};
+use server::{BuildInfo, Limits, ServerConfig};
 
-use crate::config::{BuildInfo, Limits, ServerConfig};
-
-/// A server on localhost that finds no models.
+/// A server on any free port of localhost, with a data directory of its own, that finds no models.
 pub(crate) fn config(data_dir: &Path) -> ServerConfig {
     let nothing = |_: &str| None;
     let library = Library::new(LibraryConfig {
@@ -33,7 +32,7 @@ pub(crate) fn config(data_dir: &Path) -> ServerConfig {
         api_key: None,
         allowed_hosts: Vec::new(),
         cors_origins: Vec::new(),
-        build: BuildInfo { version: "0.0.0".to_string(), commit: None },
+        build: BuildInfo { version: "0.0.0-test".to_string(), commit: None },
         limits: Limits::standard(),
     }
 }

@@ -121,15 +121,9 @@ impl ModelHost {
     /// Unloads idle models, the least recently used first, until `needed` bytes are free.
     async fn make_room(&self, needed: u64) -> Result<(), Failure> {
         loop {
-            let memory = MachineMemory::read();
-            // A machine that does not tell its memory is trusted.
-            if memory.total_bytes == 0 {
-                return Ok(());
-            }
             let planned: u64 = self.all_loaded().iter().map(|model| model.memory_bytes).sum();
-            let reserve = memory.total_bytes / 10;
-            let unplanned = memory.total_bytes.saturating_sub(reserve).saturating_sub(planned);
-            let available = memory.available_bytes.min(unplanned);
+            let limit = self.inner.config.max_model_bytes;
+            let available = room(MachineMemory::read(), limit, planned);
             if needed <= available {
                 return Ok(());
             }
@@ -177,6 +171,16 @@ impl ModelHost {
             }
         });
     }
+}
+
+/// Bytes for one more model beside those that are planned for already: what the machine has left, and the limit.
+fn room(memory: MachineMemory, limit: Option<u64>, planned: u64) -> u64 {
+    // A machine that does not tell its memory is trusted.
+    let of_machine = match memory.total_bytes {
+        0 => u64::MAX,
+        total => memory.available_bytes.min((total - total / 10).saturating_sub(planned)),
+    };
+    of_machine.min(limit.map_or(u64::MAX, |limit| limit.saturating_sub(planned)))
 }
 
 /// How a model is going to run.
@@ -294,6 +298,17 @@ mod tests {
             let found = context(ctx, kv, trained, 10_000, 8 * GIB);
             assert_eq!(found, expected, "ctx {ctx:?}, kv {kv:?}, trained {trained}");
         }
+    }
+
+    #[test]
+    fn the_room_for_one_more_model_is_the_least_that_anyone_grants() {
+        let memory = |total_bytes, available_bytes| MachineMemory { total_bytes, available_bytes };
+        assert_eq!(room(memory(100, 50), None, 0), 50, "what others have left");
+        assert_eq!(room(memory(100, 80), None, 30), 60, "a tenth of the machine stays free");
+        assert_eq!(room(memory(100, 80), Some(40), 30), 10);
+        assert_eq!(room(memory(100, 80), Some(20), 30), 0);
+        assert_eq!(room(memory(0, 0), Some(40), 30), 10, "a machine that does not tell");
+        assert_eq!(room(memory(0, 0), None, 30), u64::MAX);
     }
 
     #[test]

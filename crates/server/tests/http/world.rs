@@ -1,13 +1,15 @@
 //! Servers to test: one that most tests share, and small ones of their own.
 
+#[path = "../../src/test_support.rs"]
+mod test_support;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use engine::Isa;
-use models::{CacheFolders, Catalog, Library, LibraryConfig, Settings};
-use server::{BuildInfo, Limits, ServeError, ServerConfig, serve};
+use server::{Limits, ServeError, ServerConfig, serve};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -32,34 +34,14 @@ pub(crate) fn larger_model_path() -> PathBuf {
     path
 }
 
-/// A server with a data directory of its own, on any free port.
+/// A server with a data directory of its own, on any free port, that loads the real model.
 pub(crate) fn config(data_dir: &std::path::Path) -> ServerConfig {
-    let nothing = |_: &str| None;
-    let library = Library::new(LibraryConfig {
-        models_dir: data_dir.join("models"),
-        shared_dir: None,
-        caches: CacheFolders::from_vars(nothing),
-        catalog: Catalog::builtin(),
-    });
     ServerConfig {
-        host: "127.0.0.1".to_string(),
-        port: 0,
-        data_dir: data_dir.to_path_buf(),
-        database_url: None,
-        library,
-        pull: Settings::from_vars(nothing),
         models: vec![model_path().to_str().unwrap().to_string()],
-        default_model: "smollm2:135m".to_string(),
-        n_threads: 2,
         isa: Isa::detect(),
         ctx: Some(1024),
-        kv_memory_bytes: None,
-        chat_template: None,
-        api_key: None,
-        allowed_hosts: Vec::new(),
-        cors_origins: Vec::new(),
-        build: BuildInfo { version: "0.0.0-test".to_string(), commit: None },
         limits: Limits { shutdown_grace: Duration::from_secs(2), ..Limits::standard() },
+        ..test_support::config(data_dir)
     }
 }
 
