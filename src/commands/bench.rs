@@ -41,6 +41,7 @@ pub(crate) fn bench(args: cli::Bench) -> Result<()> {
         max_batch_tokens: 512,
         max_running: 1,
         max_queue: 1,
+        prompt_lookup: engine::PromptLookup::Off,
     };
     let started = Instant::now();
     let engine = Engine::start(Arc::clone(&model.gguf), &model.config, config)?;

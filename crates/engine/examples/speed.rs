@@ -32,6 +32,7 @@ fn main() {
         max_batch_tokens: 512,
         max_running: 8,
         max_queue: 8,
+        prompt_lookup: engine::PromptLookup::Auto,
     };
     let file_size = gguf.file_size();
     let engine = Engine::start(gguf, &config, engine_config).unwrap();

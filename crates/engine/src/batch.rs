@@ -10,7 +10,7 @@ pub(crate) enum Outputs {
     None,
     /// The last row: something is drawn from it.
     Last,
-    /// All rows: they are scored.
+    /// All rows: they are scored, or hold guesses to be held against what is drawn.
     All,
 }
 
@@ -72,6 +72,16 @@ impl Batch {
         self.tokens.extend_from_slice(tokens);
         let end = first_pos + tokens.len();
         self.positions.extend((first_pos..end).map(|pos| pos as u32));
+    }
+
+    /// Adds guessed tokens to the span that was pushed last; all its rows need logits then.
+    pub(crate) fn push_draft(&mut self, draft: &[TokenId]) {
+        let span = self.spans.last_mut().expect("a draft follows the tokens of its sequence");
+        let end = span.first_pos + span.n_rows;
+        span.n_rows += draft.len();
+        span.outputs = Outputs::All;
+        self.tokens.extend_from_slice(draft);
+        self.positions.extend((end..end + draft.len()).map(|pos| pos as u32));
     }
 
     /// Rows in all.

@@ -4,7 +4,7 @@ use kernels::Isa;
 
 use crate::error::EngineError;
 use crate::masking::Masked;
-use crate::request::{BitMask, TokenId};
+use crate::request::{BitMask, FinishReason, TokenId};
 use crate::sampler::{Allowed, Choice, NoChoice, Scratch};
 use crate::sequence::{Answer, Sequence, Work};
 
@@ -21,9 +21,6 @@ impl DrawScratch {
     }
 }
 
-/// What drawing gave for one sequence.
-pub(crate) type Drawn = Result<Choice, EngineError>;
-
 /// The rows of one sequence in a slice of logits.
 pub(crate) struct Job<'a> {
     pub(crate) running_idx: usize,
@@ -31,15 +28,15 @@ pub(crate) struct Job<'a> {
     pub(crate) first_pos: usize,
     pub(crate) rows: Vec<&'a mut [f32]>,
     pub(crate) sequence: &'a mut Sequence,
-    pub(crate) drawn: Option<Drawn>,
+    /// The tokens that were drawn, in order; they stand in the sequence already.
+    pub(crate) drawn: Vec<Choice>,
 }
 
 impl Job<'_> {
-    /// Draws, or shows the rows; a drawn token is left in `drawn`.
-    pub(crate) fn run(&mut self, scratch: &mut DrawScratch) {
-        let n_generated = self.sequence.n_generated();
-        let position = self.sequence.tokens.len();
-        match &mut self.sequence.work {
+    /// Draws from the rows, or shows them.
+    pub(crate) fn run(&mut self, scratch: &mut DrawScratch, max_seq_len: usize) {
+        let Sequence { tokens, work, n_prompt, n_computed, .. } = &mut *self.sequence;
+        match work {
             Work::Score(score) => {
                 for (position, row) in (self.first_pos..).zip(&self.rows) {
                     if position == score.n_shown {
@@ -50,11 +47,50 @@ impl Job<'_> {
             }
             Work::Answer(answer) if answer.max_tokens == 0 => {}
             Work::Answer(answer) => {
-                let row = &mut self.rows[0];
-                self.drawn = Some(draw(answer, row, n_generated, position, scratch));
+                for (position, row) in (self.first_pos..).zip(&mut self.rows) {
+                    // The row of a guess counts if all before it and itself came true.
+                    let is_certain = position < *n_computed;
+                    let is_next = position + 1 == tokens.len();
+                    let came_true =
+                        || is_next && answer.draft.get(position - *n_computed) == Some(&tokens[position]);
+                    if answer.outcome.is_some() || !(is_certain && is_next || !is_certain && came_true()) {
+                        break;
+                    }
+                    let n_generated = tokens.len() - *n_prompt;
+                    match draw(answer, row, n_generated, tokens.len(), scratch) {
+                        Ok(choice) if answer.stop_ids.contains(&choice.id) => {
+                            answer.outcome = Some(Ok(FinishReason::Stop));
+                        }
+                        Ok(choice) => {
+                            take(answer, tokens, &choice, n_generated, max_seq_len);
+                            self.drawn.push(choice);
+                        }
+                        Err(error) => answer.outcome = Some(Err(error)),
+                    }
+                }
             }
         }
     }
+}
+
+/// Appends a drawn token to its sequence and notes whether that ends the answer.
+fn take(
+    answer: &mut Answer,
+    tokens: &mut Vec<TokenId>,
+    choice: &Choice,
+    n_generated: usize,
+    max_seq_len: usize,
+) {
+    let position = tokens.len();
+    tokens.push(choice.id);
+    answer.sampler.accept(tokens);
+    let is_full = n_generated + 1 >= answer.max_tokens || tokens.len() >= max_seq_len;
+    answer.outcome = match accept(answer, choice.id) {
+        Err(reason) => Some(Err(EngineError::ConstraintFailed { position, reason })),
+        Ok(true) => Some(Ok(FinishReason::Stop)),
+        Ok(false) if is_full => Some(Ok(FinishReason::Length)),
+        Ok(false) => None,
+    };
 }
 
 /// Draws the token at `position` of an answer.
@@ -64,7 +100,7 @@ fn draw(
     n_generated: usize,
     position: usize,
     scratch: &mut DrawScratch,
-) -> Drawn {
+) -> Result<Choice, EngineError> {
     scratch.forbidden.clear();
     if answer.ignore_eos || n_generated < answer.min_tokens {
         scratch.forbidden.extend_from_slice(&answer.stop_ids);
@@ -94,7 +130,7 @@ fn leaves_some(mask: &BitMask, forbidden: &[TokenId]) -> bool {
 }
 
 /// Tells the constraint, if there is one; whether the answer is complete.
-pub(crate) fn accept(answer: &mut Answer, id: TokenId) -> Result<bool, String> {
+fn accept(answer: &mut Answer, id: TokenId) -> Result<bool, String> {
     match &answer.constraint {
         Some(constraint) => constraint.lock().accept(id),
         None => Ok(false),

@@ -13,6 +13,7 @@ use kernels::Isa;
 use tokio::sync::mpsc::unbounded_channel;
 use weights::{Gguf, ModelConfig};
 
+use crate::drafting::{Drafter, PromptLookup};
 use crate::error::{EngineError, SubmitError};
 use crate::loading::{self, LoadProgress};
 use crate::masking::Masked;
@@ -40,6 +41,8 @@ pub struct EngineConfig {
     pub max_running: usize,
     /// The most requests that wait beyond those.
     pub max_queue: usize,
+    /// Whether tokens are guessed from what stands in prompt and answer.
+    pub prompt_lookup: PromptLookup,
 }
 
 /// A loaded model that answers requests; clones are handles to the same one.
@@ -136,6 +139,9 @@ impl Engine {
             constraint: request.constraint.map(|constraint| Masked::new(constraint, shared.vocab_size)),
             events: sender,
             cancelled: Arc::clone(&cancelled),
+            drafter: (shared.config.prompt_lookup != PromptLookup::Off).then(Drafter::default),
+            draft: Vec::new(),
+            outcome: None,
         };
         let mut sequence = Sequence::new(request.prompt, Work::Answer(answer));
         sequence.cache_scope = request.cache_scope;

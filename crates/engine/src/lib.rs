@@ -23,6 +23,7 @@ mod loading;
 mod model;
 mod rope_table;
 
+mod drafting;
 mod drawing;
 mod masking;
 mod pages;
@@ -30,6 +31,7 @@ mod profile;
 mod random;
 mod sampler;
 
+pub use drafting::PromptLookup;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, SubmitError};
 pub use kernels::Isa;

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::drafting::StepCosts;
 use crate::sequence::Sequence;
 
 /// How much each fair key was served: the key with the least goes first.
@@ -65,16 +66,30 @@ pub(crate) fn seniority(sequence: &Sequence) -> (Reverse<i8>, u64) {
     (Reverse(sequence.priority), sequence.arrival)
 }
 
-/// How long steps take, to size the slice of prompt that joins the running answers.
+/// How long steps take, to size the slice of prompt that joins the running answers, and to tell
+/// whether guesses are worth their rows.
 ///
 /// With a slice that takes as long as the answers' own step, answers run at half speed at worst
 /// and the prompt takes twice its time alone.
 #[derive(Default)]
 pub(crate) struct Pace {
-    /// Seconds of a step without prompt tokens, smoothed.
+    /// Seconds of a step with one row for each running answer, smoothed.
     decode_step_s: Option<f64>,
     /// Seconds that each prompt token adds, smoothed.
     prompt_token_s: Option<f64>,
+    /// Seconds that each guessed token adds, smoothed.
+    draft_row_s: Option<f64>,
+}
+
+/// What a step computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct StepRows {
+    /// Answers that drew at least one token.
+    pub(crate) n_decoding: usize,
+    /// Guessed tokens of these answers.
+    pub(crate) n_draft: usize,
+    /// Tokens of prompts.
+    pub(crate) n_prompt: usize,
 }
 
 /// The smallest slice that joins running answers: below it the weights are read for too little.
@@ -83,6 +98,8 @@ const MIN_SLICE: usize = 16;
 const FIRST_SLICE: usize = 64;
 /// Weight of the newest measurement.
 const SMOOTHING: f64 = 0.2;
+/// A row among few costs more than one of a long prompt; before any was measured, so much more.
+const FEW_ROWS_FACTOR: f64 = 1.5;
 
 impl Pace {
     /// Prompt tokens that may join a step with `n_decoding` running answers.
@@ -98,22 +115,45 @@ impl Pace {
         wanted.max(MIN_SLICE).min(room)
     }
 
+    /// What a step and a further row in it take, once a step was measured.
+    pub(crate) fn costs(&self) -> Option<StepCosts> {
+        let step_s = self.decode_step_s?;
+        let unmeasured = self.prompt_token_s.map_or(step_s * 0.5, |token| token * FEW_ROWS_FACTOR);
+        Some(StepCosts { step_s, row_s: self.draft_row_s.unwrap_or(unmeasured) })
+    }
+
     /// Notes how long a step took.
-    pub(crate) fn note(&mut self, n_decoding: usize, n_prompt_tokens: usize, took: Duration) {
+    pub(crate) fn note(&mut self, rows: StepRows, took: Duration) {
         let took = took.as_secs_f64();
-        if n_prompt_tokens == 0 {
-            smooth(&mut self.decode_step_s, took);
-        } else {
-            let own = match n_decoding {
-                0 => 0.0,
-                _ => self.decode_step_s.unwrap_or(0.0),
-            };
-            let each = (took - own).max(took * 0.1) / n_prompt_tokens as f64;
-            // A handful of tokens says nothing about the cost of many.
-            if n_prompt_tokens >= MIN_SLICE {
-                smooth(&mut self.prompt_token_s, each);
+        match rows {
+            StepRows { n_prompt: 0, n_draft: 0, .. } => smooth(&mut self.decode_step_s, took),
+            StepRows { n_prompt: 0, n_draft, .. } => self.note_draft(n_draft, took),
+            StepRows { n_decoding, n_prompt, .. } => {
+                let own = match n_decoding {
+                    0 => 0.0,
+                    _ => self.decode_step_s.unwrap_or(0.0),
+                };
+                let each = (took - own).max(took * 0.1) / n_prompt as f64;
+                // A handful of tokens says nothing about the cost of many.
+                if n_prompt >= MIN_SLICE {
+                    smooth(&mut self.prompt_token_s, each);
+                }
             }
         }
+    }
+
+    /// Splits the time of a step with guesses between the step and the further rows. One number
+    /// cannot tell both apart, so that a surprise goes mostly to the rows, and what long contexts
+    /// add to every step reaches the step, too.
+    fn note_draft(&mut self, n_draft: usize, took: f64) {
+        let Some(StepCosts { step_s, row_s }) = self.costs() else {
+            return;
+        };
+        let n_draft = n_draft as f64;
+        let surprise = took / (step_s + row_s * n_draft);
+        let row_s = ((took - step_s) / n_draft).clamp(row_s * 0.5, row_s * 2.0);
+        smooth(&mut self.draft_row_s, row_s);
+        self.decode_step_s = Some(step_s * (1.0 + 0.02 * (surprise.clamp(0.5, 2.0) - 1.0)));
     }
 }
 
@@ -183,18 +223,43 @@ mod tests {
         assert!(shares.shares.is_empty());
     }
 
+    fn decode(n_decoding: usize, n_draft: usize) -> StepRows {
+        StepRows { n_decoding, n_draft, n_prompt: 0 }
+    }
+
+    fn prompt(n_prompt: usize) -> StepRows {
+        StepRows { n_prompt, ..StepRows::default() }
+    }
+
     #[test]
     fn a_slice_takes_about_as_long_as_the_answers_beside_it() {
         let mut pace = Pace::default();
         assert_eq!(pace.slice(0, 512), 512);
         assert_eq!(pace.slice(2, 512), FIRST_SLICE);
         for _ in 0..50 {
-            pace.note(0, 500, Duration::from_millis(500));
-            pace.note(2, 0, Duration::from_millis(40));
+            pace.note(prompt(500), Duration::from_millis(500));
+            pace.note(decode(2, 0), Duration::from_millis(40));
         }
         let slice = pace.slice(2, 512);
         assert!((38..=42).contains(&slice), "{slice}");
         assert_eq!(pace.slice(2, 20), 18);
         assert_eq!(pace.slice(512, 512), 0);
+    }
+
+    #[test]
+    fn the_cost_of_a_guess_is_learned_from_steps_with_guesses() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.costs(), None);
+        pace.note(decode(1, 0), Duration::from_millis(10));
+        assert!((pace.costs().unwrap().row_s - 0.005).abs() < 1e-9);
+        pace.note(prompt(100), Duration::from_millis(200));
+        assert!((pace.costs().unwrap().row_s - 0.003).abs() < 1e-9);
+        for _ in 0..50 {
+            pace.note(decode(1, 4), Duration::from_millis(14));
+            pace.note(decode(1, 2), Duration::from_millis(12));
+        }
+        let costs = pace.costs().unwrap();
+        assert!((costs.row_s - 0.001).abs() < 0.0002, "{costs:?}");
+        assert!((costs.step_s - 0.010).abs() < 0.001, "{costs:?}");
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use kernels::PAGE_LEN;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::drafting::{Budget, Drafter, MAX_DRAFT};
 use crate::error::EngineError;
 use crate::masking::Masked;
 use crate::pages::{NodeIdx, PageId, PageTable};
@@ -60,6 +61,12 @@ pub(crate) struct Answer {
     pub(crate) constraint: Option<Masked>,
     pub(crate) events: UnboundedSender<Event>,
     pub(crate) cancelled: Arc<AtomicBool>,
+    /// Guesses tokens, if that is wanted.
+    pub(crate) drafter: Option<Drafter>,
+    /// The tokens guessed for this step; their rows stand behind that of the last token.
+    pub(crate) draft: Vec<TokenId>,
+    /// How it ended, once something drawn ended it.
+    pub(crate) outcome: Option<Result<FinishReason, EngineError>>,
 }
 
 /// The logits of every token are shown to `on_row`.
@@ -179,6 +186,59 @@ impl Sequence {
             }
         }
         true
+    }
+
+    /// Guesses tokens for this step, as many as the budget has for it and `room` and its pages hold.
+    pub(crate) fn guess(
+        &mut self,
+        table: &mut PageTable,
+        budget: &mut Budget,
+        room: usize,
+        max_seq_len: usize,
+    ) {
+        let n_generated = self.n_generated();
+        let Work::Answer(answer) = &mut self.work else {
+            return;
+        };
+        let Some(drafter) = &mut answer.drafter else {
+            return;
+        };
+        drafter.observe(&self.tokens);
+        // The step draws one token anyway.
+        let n_wanted = answer.max_tokens.saturating_sub(n_generated + 1);
+        let n_fit = max_seq_len.saturating_sub(self.tokens.len() + 1);
+        let max = n_wanted.min(n_fit).min(room).min(MAX_DRAFT);
+        let n = budget.take(drafter.hit_rate(), max);
+        if n == 0 {
+            return;
+        }
+        let n_tokens = self.tokens.len();
+        self.grow(table, n_tokens + n);
+        let n_held = self.pages.len() * PAGE_LEN - n_tokens;
+        if let Work::Answer(Answer { drafter: Some(drafter), draft, .. }) = &mut self.work {
+            drafter.guess(&self.tokens, n.min(n_held), draft);
+        }
+    }
+
+    /// Tokens guessed for this step.
+    pub(crate) fn draft(&self) -> &[TokenId] {
+        match &self.work {
+            Work::Answer(answer) => &answer.draft,
+            Work::Score(_) => &[],
+        }
+    }
+
+    /// Counts the guesses that came true as computed and forgets all; how many did.
+    pub(crate) fn keep_drafted(&mut self, table: &mut PageTable) -> usize {
+        let Work::Answer(answer) = &mut self.work else {
+            return 0;
+        };
+        let drawn = &self.tokens[self.n_computed..];
+        let n_true = answer.draft.iter().zip(drawn).take_while(|(guessed, drawn)| guessed == drawn).count();
+        answer.draft.clear();
+        self.n_computed += n_true;
+        self.settle(table);
+        n_true
     }
 
     /// Pages that all present tokens and the next one need beyond those held.

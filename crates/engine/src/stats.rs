@@ -21,6 +21,10 @@ pub struct EngineStats {
     pub cached_tokens_total: u64,
     /// Tokens generated.
     pub generated_tokens_total: u64,
+    /// Tokens guessed from what stands in prompt and answer, and computed beside the certain ones.
+    pub drafted_tokens_total: u64,
+    /// Guessed tokens that came true.
+    pub accepted_tokens_total: u64,
     /// Steps computed.
     pub steps_total: u64,
     /// Requests that were answered to the end.

@@ -16,7 +16,8 @@ use std::time::Instant;
 use kernels::PAGE_LEN;
 
 use crate::batch::{Batch, Outputs};
-use crate::drawing::{DrawScratch, Drawn, Job, accept};
+use crate::drafting::{Budget, PromptLookup};
+use crate::drawing::{DrawScratch, Job};
 use crate::engine::{Shared, lock};
 use crate::error::EngineError;
 use crate::masking::{MaskHelper, Masked};
@@ -24,7 +25,8 @@ use crate::model::Model;
 use crate::pages::PageTable;
 use crate::profile::Phase;
 use crate::request::{Event, FinishReason};
-use crate::scheduler::{FairShares, Pace, seniority};
+use crate::sampler::Choice;
+use crate::scheduler::{FairShares, Pace, StepRows, seniority};
 use crate::sequence::{Sequence, Work};
 use crate::stats::EngineStats;
 
@@ -252,8 +254,27 @@ impl Worker {
             // Every page is held by prompts that cannot go on: the youngest gives way.
             self.preempt_last();
         }
+        if self.planned.len() == n_decoding {
+            self.guess();
+        }
         self.planned.sort_unstable();
         self.fill_batch();
+    }
+
+    /// Lets the planned answers guess tokens where that is expected to pay.
+    fn guess(&mut self) {
+        let config = &self.shared.config;
+        let mut budget = match (config.prompt_lookup, self.pace.costs()) {
+            (PromptLookup::Always, _) => Budget::unlimited(),
+            (PromptLookup::Auto, Some(costs)) => Budget::new(costs, self.planned.len()),
+            _ => return,
+        };
+        let mut room = config.max_batch_tokens.saturating_sub(self.planned.len());
+        for &(i, _) in &self.planned {
+            let sequence = &mut self.running[i];
+            sequence.guess(&mut self.table, &mut budget, room, config.max_seq_len);
+            room -= sequence.draft().len();
+        }
     }
 
     /// Lays the planned tokens end to end.
@@ -269,6 +290,9 @@ impl Worker {
             let range = sequence.n_computed..sequence.n_computed + n_tokens;
             let tokens = &sequence.tokens[range];
             self.batch.push(tokens, sequence.n_computed, &sequence.pages, outputs);
+            if !sequence.draft().is_empty() {
+                self.batch.push_draft(sequence.draft());
+            }
         }
     }
 
@@ -305,11 +329,15 @@ impl Worker {
         self.model.stopwatch.lap(Phase::Scheduling, 0, 0);
         self.model.forward(&self.batch);
         let spans = std::mem::take(&mut self.batch.spans);
-        let mut n_decoding = 0;
-        for (span, &(i, _)) in spans.iter().zip(&self.planned) {
+        let mut rows = StepRows::default();
+        for (span, &(i, n_tokens)) in spans.iter().zip(&self.planned) {
             let sequence = &mut self.running[i];
-            n_decoding += usize::from(sequence.is_decoding());
-            sequence.n_computed += span.n_rows;
+            match sequence.is_decoding() {
+                true => rows.n_decoding += 1,
+                false => rows.n_prompt += n_tokens,
+            }
+            rows.n_draft += span.n_rows - n_tokens;
+            sequence.n_computed += n_tokens;
             sequence.settle(&mut self.table);
             self.fair.charge(sequence.fair_key, span.n_rows);
             let n_done = sequence.n_computed.min(sequence.n_prompt);
@@ -321,7 +349,6 @@ impl Worker {
                 });
             }
         }
-        let n_prompt_tokens = self.batch.n_rows() - n_decoding;
 
         // Output rows stand in span order; `owners` tells whose each is.
         let mut owners = Vec::with_capacity(self.batch.n_rows());
@@ -330,12 +357,19 @@ impl Worker {
             owners.extend((0..span.n_outputs()).map(|n| (i, first + n)));
         }
         self.batch.spans = spans;
-        let mut drawn: Vec<(usize, Drawn)> = Vec::with_capacity(self.planned.len());
+        let mut drawn: Vec<(usize, Choice)> = Vec::with_capacity(owners.len());
         for (slice_idx, slice) in owners.chunks(self.model.max_logit_rows()).enumerate() {
             self.read_logits(slice_idx * self.model.max_logit_rows(), slice, &mut drawn);
         }
+        if rows.n_draft > 0 {
+            self.totals.drafted_tokens_total += rows.n_draft as u64;
+            for &(i, _) in &self.planned {
+                let n_true = self.running[i].keep_drafted(&mut self.table);
+                self.totals.accepted_tokens_total += n_true as u64;
+            }
+        }
         self.totals.steps_total += 1;
-        self.pace.note(n_decoding, n_prompt_tokens, began.elapsed());
+        self.pace.note(rows, began.elapsed());
         self.deliver(drawn);
     }
 
@@ -353,7 +387,7 @@ impl Worker {
     /// Computes the logits of some output rows and draws from them or shows them.
     ///
     /// owners: (position in `running`, position of the row in its sequence) of each row.
-    fn read_logits(&mut self, first: usize, owners: &[(usize, usize)], drawn: &mut Vec<(usize, Drawn)>) {
+    fn read_logits(&mut self, first: usize, owners: &[(usize, usize)], drawn: &mut Vec<(usize, Choice)>) {
         let vocab_size = self.shared.vocab_size;
         let (logits, pool) = self.model.logits(first, owners.len());
         // The sequences of the rows, borrowed apart from each other: owners are in order.
@@ -369,12 +403,13 @@ impl Worker {
             n_passed = i + 1;
             let n = group.len();
             let rows: Vec<&mut [f32]> = rows.by_ref().take(n).collect();
-            jobs.push(Mutex::new(Job { running_idx: i, first_pos, rows, sequence, drawn: None }));
+            jobs.push(Mutex::new(Job { running_idx: i, first_pos, rows, sequence, drawn: Vec::new() }));
         }
         let scratch = &self.scratch;
+        let max_seq_len = self.shared.config.max_seq_len;
         let draw = |job_idx: usize, _worker: usize| {
             let mut scratch = lock(&scratch[job_idx]);
-            lock(&jobs[job_idx]).run(&mut scratch);
+            lock(&jobs[job_idx]).run(&mut scratch, max_seq_len);
         };
         match jobs.len() {
             1 => draw(0, 0),
@@ -382,60 +417,29 @@ impl Worker {
         }
         for job in jobs {
             let job = job.into_inner().unwrap_or_else(|e| e.into_inner());
-            drawn.extend(job.drawn.map(|drawn| (job.running_idx, drawn)));
+            drawn.extend(job.drawn.into_iter().map(|choice| (job.running_idx, choice)));
         }
         self.model.stopwatch.lap(Phase::Sampling, 0, 0);
     }
 
-    /// Appends drawn tokens to their sequences, tells the callers, lets finished ones go.
-    fn deliver(&mut self, drawn: Vec<(usize, Drawn)>) {
-        let max_seq_len = self.shared.config.max_seq_len;
+    /// Tells the callers what was drawn, and lets finished sequences go.
+    fn deliver(&mut self, drawn: Vec<(usize, Choice)>) {
         let now = Instant::now();
-        let mut ended: Vec<(usize, Result<FinishReason, EngineError>)> = Vec::new();
-        for (i, drawn) in drawn {
+        for (i, choice) in drawn {
             let sequence = &mut self.running[i];
-            let position = sequence.tokens.len();
-            let choice = match drawn {
-                Ok(choice) => choice,
-                Err(error) => {
-                    ended.push((i, Err(error)));
-                    continue;
-                }
-            };
-            if sequence.first_token.is_none() {
-                sequence.first_token = Some(now);
-            }
-            let Work::Answer(answer) = &mut sequence.work else {
-                continue;
-            };
-            if answer.stop_ids.contains(&choice.id) {
-                ended.push((i, Ok(FinishReason::Stop)));
-                continue;
-            }
-            sequence.tokens.push(choice.id);
-            answer.sampler.accept(&sequence.tokens);
-            let accepted = accept(answer, choice.id);
-            let n_generated = sequence.tokens.len() - sequence.n_prompt;
-            let is_full = n_generated >= answer.max_tokens || sequence.tokens.len() >= max_seq_len;
+            sequence.first_token.get_or_insert(now);
             self.totals.generated_tokens_total += 1;
             sequence.send(Event::Token { id: choice.id, logprob: choice.logprob, top: choice.top });
-            match accepted {
-                Err(reason) => ended.push((i, Err(EngineError::ConstraintFailed { position, reason }))),
-                Ok(true) => ended.push((i, Ok(FinishReason::Stop))),
-                Ok(false) if is_full => ended.push((i, Ok(FinishReason::Length))),
-                Ok(false) => {}
-            }
         }
+        let mut ended: Vec<(usize, Result<FinishReason, EngineError>)> = Vec::new();
         for &(i, _) in &self.planned {
-            let sequence = &self.running[i];
-            let is_scored = matches!(sequence.work, Work::Score(_)) && sequence.n_left() == 0;
-            let wants_none = match &sequence.work {
-                Work::Answer(answer) => answer.max_tokens == 0 && sequence.n_left() == 0,
-                Work::Score(_) => false,
+            let sequence = &mut self.running[i];
+            let is_computed = sequence.n_left() == 0;
+            let outcome = match &mut sequence.work {
+                Work::Answer(answer) if answer.max_tokens > 0 => answer.outcome.take(),
+                _ => is_computed.then_some(Ok(FinishReason::Length)),
             };
-            if is_scored || wants_none {
-                ended.push((i, Ok(FinishReason::Length)));
-            }
+            ended.extend(outcome.map(|outcome| (i, outcome)));
         }
         ended.sort_by_key(|(i, _)| *i);
         for (i, outcome) in ended.into_iter().rev() {

@@ -82,6 +82,7 @@ fn log_probs(model: &Path, golden: &Golden, isa: Isa, max_batch_tokens: usize) -
         max_batch_tokens,
         max_running: 1,
         max_queue: 1,
+        prompt_lookup: engine::PromptLookup::Auto,
     };
     let engine = Engine::start(gguf, &config, engine_config).unwrap();
     let (sender, rows) = channel();

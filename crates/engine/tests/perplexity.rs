@@ -45,6 +45,7 @@ fn check(name: &str) {
         max_batch_tokens: 512,
         max_running: 1,
         max_queue: 1,
+        prompt_lookup: engine::PromptLookup::Auto,
     };
     let engine = Engine::start(gguf, &config, engine_config).unwrap();
     let ours = engine.score(&tokens).unwrap();

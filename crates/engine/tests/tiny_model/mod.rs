@@ -161,6 +161,7 @@ pub(crate) fn roomy() -> EngineConfig {
         max_batch_tokens: 256,
         max_running: 16,
         max_queue: 64,
+        prompt_lookup: engine::PromptLookup::Auto,
     }
 }
 

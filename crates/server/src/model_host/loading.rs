@@ -212,6 +212,7 @@ impl Plan {
             max_batch_tokens: MAX_BATCH_TOKENS,
             max_running: config.max_running,
             max_queue: config.max_queue,
+            prompt_lookup: config.prompt_lookup,
         };
         let memory_bytes = need.weights.saturating_add(need.scratch).saturating_add(kv_memory_bytes);
         Ok(Plan { engine, memory_bytes })
