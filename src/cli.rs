@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 /// Printed under `daybreak --help`.
 const EXIT_CODES: &str = "\
@@ -90,9 +90,34 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) kv_memory: Option<u64>,
 
+    /// Guess tokens from what stands in prompt and answer, which speeds up copying and editing text.
+    #[arg(long, value_enum, default_value_t = PromptLookup::Auto, value_name = "WHEN")]
+    pub(crate) prompt_lookup: PromptLookup,
+
     /// A Jinja chat template to use instead of the model's own.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) chat_template: Option<PathBuf>,
+}
+
+/// When tokens are guessed. Answers are the same, bit for bit.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum PromptLookup {
+    /// Where it is expected to pay
+    Auto,
+    /// Never
+    Off,
+    /// Wherever something can be guessed, for measurements
+    Always,
+}
+
+impl From<PromptLookup> for engine::PromptLookup {
+    fn from(when: PromptLookup) -> engine::PromptLookup {
+        match when {
+            PromptLookup::Auto => engine::PromptLookup::Auto,
+            PromptLookup::Off => engine::PromptLookup::Off,
+            PromptLookup::Always => engine::PromptLookup::Always,
+        }
+    }
 }
 
 /// How the next token is chosen.
@@ -279,7 +304,14 @@ pub(crate) struct Tokenize {
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// Catalog name or path.
-    pub(crate) model: String,
+    #[arg(required_unless_present = "machine", conflicts_with = "machine")]
+    pub(crate) model: Option<String>,
+    /// Measure the machine instead: its integer and float peak and its read bandwidth, which bound every model.
+    #[arg(long)]
+    pub(crate) machine: bool,
+    /// Answers at once; decode is then their sum.
+    #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) streams: u16,
     /// Prompt tokens to read.
     #[arg(short = 'p', long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) prompt_tokens: u32,

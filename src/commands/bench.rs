@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use engine::{Engine, EngineConfig, Event, Generate, Profile, SamplingParams, TokenId};
+use kernels::{MachinePeaks, Pool};
 use serde_json::{Value, json};
 
 use crate::cli;
@@ -20,8 +21,46 @@ struct Round {
 }
 
 pub(crate) fn bench(args: cli::Bench) -> Result<()> {
+    match &args.model {
+        Some(model) => bench_model(model, &args),
+        None => bench_machine(&args),
+    }
+}
+
+/// What bounds every model: operations and bytes per second.
+fn bench_machine(args: &cli::Bench) -> Result<()> {
+    let n_threads = args.threads.map_or_else(default_threads, usize::from);
+    let isa = isa()?;
+    let peaks = MachinePeaks::measure(&Pool::new(n_threads, isa)?);
+    let giga = |x: f64| x / 1e9;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let report = json!({
+            "isa": isa.name(),
+            "n_threads": n_threads,
+            "int8_gop_per_second": giga(peaks.int8_ops),
+            "f32_gflop_per_second": giga(peaks.f32_ops),
+            "bf16_gflop_per_second": peaks.bf16_ops.map(giga),
+            "read_gb_per_second": giga(peaks.read_bytes),
+        });
+        writeln!(out, "{report}")?;
+        return Ok(());
+    }
+    writeln!(out, "{}  {n_threads} threads", isa.name())?;
+    writeln!(out, "int8 products, GOP/s   {:>9.1}", giga(peaks.int8_ops))?;
+    writeln!(out, "f32, GFLOP/s           {:>9.1}", giga(peaks.f32_ops))?;
+    match peaks.bf16_ops {
+        Some(ops) => writeln!(out, "bf16, GFLOP/s          {:>9.1}", giga(ops))?,
+        None => writeln!(out, "bf16                   {:>9}", "none")?,
+    }
+    writeln!(out, "memory read, GB/s      {:>9.1}", giga(peaks.read_bytes))?;
+    Ok(())
+}
+
+fn bench_model(model: &str, args: &cli::Bench) -> Result<()> {
     let settings = ModelSettings::new(&args.data)?;
-    let model = settings.open(&args.model, None)?;
+    let model = settings.open(model, None)?;
+    let n_streams = usize::from(args.streams);
     let (n_prompt, n_new) = (args.prompt_tokens as usize, args.new_tokens as usize);
     let max_seq_len = n_prompt.max(n_new + 1) + 8;
     if max_seq_len > model.config.max_seq_len {
@@ -37,9 +76,9 @@ pub(crate) fn bench(args: cli::Bench) -> Result<()> {
         n_threads: args.threads.map_or_else(default_threads, usize::from),
         isa: isa()?,
         max_seq_len,
-        kv_memory_bytes: per_token * 2 * (max_seq_len as u64 + kernels::PAGE_LEN as u64),
+        kv_memory_bytes: per_token * 2 * n_streams as u64 * (max_seq_len as u64 + kernels::PAGE_LEN as u64),
         max_batch_tokens: 512,
-        max_running: 1,
+        max_running: n_streams,
         max_queue: 1,
         prompt_lookup: engine::PromptLookup::Off,
     };
@@ -48,11 +87,11 @@ pub(crate) fn bench(args: cli::Bench) -> Result<()> {
     let load_s = started.elapsed().as_secs_f64();
 
     let vocab_size = model.config.vocab_size as u32;
-    measure(&engine, vocab_size, u32::MAX, n_prompt.min(32), 2)?; // caches and clocks, not counted
+    measure(&engine, vocab_size, u32::MAX, n_prompt.min(32), 2, n_streams)?; // caches and clocks, not counted
     engine.profile();
     engine.set_profiling(args.profile);
     let rounds = (0..args.rounds)
-        .map(|round| measure(&engine, vocab_size, round, n_prompt, n_new))
+        .map(|round| measure(&engine, vocab_size, round, n_prompt, n_new, n_streams))
         .collect::<Result<Vec<_>>>()?;
     let profile = args.profile.then(|| engine.profile());
 
@@ -62,6 +101,8 @@ pub(crate) fn bench(args: cli::Bench) -> Result<()> {
         "n_threads": config.n_threads,
         "prompt_tokens": n_prompt,
         "new_tokens": n_new,
+        "streams": n_streams,
+        "bytes_per_decode_step": bytes_per_decode_step(&model),
         "rounds": rounds.len(),
         "prefill_tokens_per_second": median(rounds.iter().map(|r| r.prefill_tokens_per_second)),
         "prefill_tokens_per_second_best": best(rounds.iter().map(|r| r.prefill_tokens_per_second)),
@@ -83,7 +124,14 @@ pub(crate) fn bench(args: cli::Bench) -> Result<()> {
 
 /// Reads a prompt, then decodes from an empty context, as llama-bench does. Each round has its own prompt:
 /// a cached one would measure the cache.
-fn measure(engine: &Engine, vocab_size: u32, round: u32, n_prompt: usize, n_new: usize) -> Result<Round> {
+fn measure(
+    engine: &Engine,
+    vocab_size: u32,
+    round: u32,
+    n_prompt: usize,
+    n_new: usize,
+    n_streams: usize,
+) -> Result<Round> {
     let prompt: Vec<TokenId> = (0..n_prompt as u32)
         .map(|i| (i.wrapping_mul(7919).wrapping_add(round.wrapping_mul(104_729))) % vocab_size)
         .collect();
@@ -99,27 +147,51 @@ fn measure(engine: &Engine, vocab_size: u32, round: u32, n_prompt: usize, n_new:
     }
     let first_token = first_token.context("the engine gave no token")?;
 
-    let mut generation = engine.submit(generate(vec![round.wrapping_mul(31) % vocab_size], n_new + 1))?;
-    let mut began = None;
-    let mut ended = Instant::now();
-    let mut n_tokens = 0;
-    while let Some(event) = generation.blocking_next() {
-        match event {
-            Event::Token { .. } => {
-                ended = Instant::now();
-                n_tokens += 1;
-                began.get_or_insert(ended);
+    let mut streams = (0..n_streams as u32)
+        .map(|i| {
+            let first = (round.wrapping_mul(31).wrapping_add(i.wrapping_mul(7919))) % vocab_size;
+            Ok(engine.submit(generate(vec![first], n_new + 1))?)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    // From the moment that all streams have begun until the last has ended.
+    let mut began = Instant::now();
+    let mut n_before = 0;
+    let (mut n_begun, mut n_tokens) = (0, 0);
+    let mut is_begun = vec![false; n_streams];
+    let mut is_over = vec![false; n_streams];
+    while is_over.contains(&false) {
+        for (i, stream) in streams.iter_mut().enumerate().filter(|(i, _)| !is_over[*i]).collect::<Vec<_>>() {
+            match stream.blocking_next() {
+                Some(Event::Token { .. }) => {
+                    n_tokens += 1;
+                    if !std::mem::replace(&mut is_begun[i], true) {
+                        n_begun += 1;
+                        if n_begun == n_streams {
+                            (began, n_before) = (Instant::now(), n_tokens);
+                        }
+                    }
+                }
+                Some(Event::Failed(error)) => return Err(error.into()),
+                Some(_) => {}
+                None => is_over[i] = true,
             }
-            Event::Failed(error) => return Err(error.into()),
-            _ => {}
         }
     }
-    let began = began.context("the engine gave no token")?;
+    let ended = Instant::now();
     Ok(Round {
         prefill_tokens_per_second: n_prompt as f64 / first_token,
-        decode_tokens_per_second: f64::from(n_tokens - 1) / (ended - began).as_secs_f64(),
+        decode_tokens_per_second: f64::from(n_tokens - n_before) / (ended - began).as_secs_f64(),
         first_token_ms: first_token * 1e3,
     })
+}
+
+/// Bytes in the file of all tensors that a decode step reads: everything but embeddings of which it looks up
+/// one row.
+fn bytes_per_decode_step(model: &models::OpenModel) -> u64 {
+    let has_output = model.gguf.tensor("output.weight").is_some();
+    let tensors = model.gguf.tensors().iter();
+    let is_read = |name: &str| !(name == "position_embd.weight" || has_output && name == "token_embd.weight");
+    tensors.filter(|info| is_read(&info.name)).map(|info| model.gguf.bytes(info).len() as u64).sum()
 }
 
 /// Sampled as a chat would be: drawing is part of a token's cost.

@@ -14,6 +14,7 @@ mod elementwise;
 mod error;
 mod isa;
 mod kv;
+mod machine;
 mod norm;
 mod packed;
 mod pool;
@@ -31,6 +32,7 @@ pub use elementwise::{add, add_bias, add_scaled, gelu, gelu_mul, scale, silu, si
 pub use error::KernelError;
 pub use isa::Isa;
 pub use kv::{KvLayer, KvType, PAGE_LEN};
+pub use machine::MachinePeaks;
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{Operand, PackedMatrix};
 pub use pool::Pool;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::Isa;
+use engine::{Isa, PromptLookup};
 
 /// Settings of one server.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct ServerConfig {
     /// Bytes for keys and values of each loaded model; none: two conversations of full length, at most a
     /// quarter of the memory.
     pub kv_memory_bytes: Option<u64>,
+    /// Whether tokens are guessed from what stands in prompt and answer; answers are the same.
+    pub prompt_lookup: PromptLookup,
     /// A Jinja chat template to use instead of the models' own (the text, not the path).
     pub chat_template: Option<String>,
     /// Clients must show this key. Required when listening beyond loopback.

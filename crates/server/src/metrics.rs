@@ -225,6 +225,18 @@ const MODEL_METRICS: &[ModelMetric] = &[
         value: |stats| stats.steps_total as f64,
     },
     ModelMetric {
+        name: "daybreak_drafted_tokens_total",
+        kind: "counter",
+        help: "Tokens guessed from prompt and answer and computed beside the certain ones.",
+        value: |stats| stats.drafted_tokens_total as f64,
+    },
+    ModelMetric {
+        name: "daybreak_accepted_tokens_total",
+        kind: "counter",
+        help: "Guessed tokens that came true.",
+        value: |stats| stats.accepted_tokens_total as f64,
+    },
+    ModelMetric {
         name: "daybreak_kv_pages",
         kind: "gauge",
         help: "Pages of keys and values there are.",

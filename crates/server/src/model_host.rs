@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Instant, SystemTime};
 
-use engine::{Engine, Isa};
+use engine::{Engine, Isa, PromptLookup};
 use models::{Library, LocalModel, OpenModel, ResolveError};
 use tokenizer::GrammarCompiler;
 use tokio::sync::watch;
@@ -39,6 +39,7 @@ pub(crate) struct HostConfig {
     pub(crate) chat_template: Option<String>,
     pub(crate) max_running: usize,
     pub(crate) max_queue: usize,
+    pub(crate) prompt_lookup: PromptLookup,
     pub(crate) max_downloads: usize,
     pub(crate) max_model_bytes: Option<u64>,
 }

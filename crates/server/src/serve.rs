@@ -193,6 +193,7 @@ async fn open(config: ServerConfig) -> Result<AppState, ServeError> {
         chat_template: config.chat_template.clone(),
         max_running: config.limits.max_running,
         max_queue: config.limits.max_queue,
+        prompt_lookup: config.prompt_lookup,
         max_downloads: config.limits.max_downloads,
         max_model_bytes: config.limits.max_model_bytes,
     };
