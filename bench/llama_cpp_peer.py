@@ -1,4 +1,5 @@
-"""One round of llama.cpp: loads FILE, reads PROMPT tokens, generates NEW tokens, prints one JSON object.
+"""One round of llama.cpp: loads FILE, reads PROMPT tokens, generates NEW tokens for each of STREAMS answers at
+once (its batch API), prints one JSON object.
 
 A process of its own, so that rounds of ours and theirs can take turns on a quiet machine.
 """
@@ -11,21 +12,27 @@ import time
 import llama_cpp
 
 
-def decode(context, tokens, position):
-    """One llama_decode over `tokens`, logits for the last one only."""
-    batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+def decode(context, rows):
+    """One llama_decode over `rows` of (token, position, sequence, wants logits)."""
+    batch = llama_cpp.llama_batch_init(len(rows), 0, 1)
     try:
-        batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
+        batch.n_tokens = len(rows)
+        for i, (token, position, sequence, wants_logits) in enumerate(rows):
             batch.token[i] = token
-            batch.pos[i] = position + i
+            batch.pos[i] = position
             batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = i == len(tokens) - 1
+            batch.seq_id[i][0] = sequence
+            batch.logits[i] = wants_logits
         if llama_cpp.llama_decode(context, batch) != 0:
             raise SystemExit("llama_decode failed")
     finally:
         llama_cpp.llama_batch_free(batch)
+
+
+def read(context, tokens, first):
+    """Reads a piece of a prompt; logits for its last token only."""
+    rows = [(token, first + i, 0, i == len(tokens) - 1) for i, token in enumerate(tokens)]
+    decode(context, rows)
 
 
 def main():
@@ -34,6 +41,7 @@ def main():
     args.add_argument("-p", type=int, default=512)
     args.add_argument("-n", type=int, default=128)
     args.add_argument("-t", type=int, default=2)
+    args.add_argument("--streams", type=int, default=1)
     args = args.parse_args()
 
     silent = llama_cpp.llama_log_callback(lambda level, text, user_data: None)
@@ -42,35 +50,39 @@ def main():
     model = llama_cpp.llama_model_load_from_file(args.file.encode(), llama_cpp.llama_model_default_params())
     vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
     params = llama_cpp.llama_context_default_params()
-    params.n_ctx = args.p + args.n + 64
+    params.n_seq_max = args.streams
+    params.n_ctx = max(args.p + 64, (args.n + 64) * args.streams)
+    params.kv_unified = True
     params.n_batch = params.n_ubatch = 512
     params.n_threads = params.n_threads_batch = args.t
     context = llama_cpp.llama_init_from_model(model, params)
 
     # Ids spread over the vocabulary; the arithmetic does not depend on which.
     prompt = [(i * 7919 + 13) % vocab_size for i in range(args.p)]
-    decode(context, prompt[: min(32, args.p)], 0)  # warm-up, as llama-bench does
+    read(context, prompt[: min(32, args.p)], 0)  # warm-up, as llama-bench does
     llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
 
     start = time.perf_counter()
     for first in range(0, args.p, 512):
-        decode(context, prompt[first : first + 512], first)
+        read(context, prompt[first : first + 512], first)
     prefill = time.perf_counter() - start
 
     # Decode begins with an empty context, as in llama-bench and `daybreak bench`.
     llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
-    token = prompt[0]
+    tokens = [prompt[i % args.p] for i in range(args.streams)]
     start = time.perf_counter()
     for i in range(args.n):
-        decode(context, [token], i)
-        logits = llama_cpp.llama_get_logits_ith(context, -1)
-        token = int(logits[0] > 0) + (i * 104729) % (vocab_size - 1)
+        decode(context, [(token, i, sequence, True) for sequence, token in enumerate(tokens)])
+        for sequence in range(args.streams):
+            # A chat would look at all logits; one of each row is enough to have waited for them.
+            logits = llama_cpp.llama_get_logits_ith(context, sequence)
+            tokens[sequence] = int(logits[0] > 0) + (i * 104729 + sequence) % (vocab_size - 1)
     spent = time.perf_counter() - start
     print(
         json.dumps(
             {
                 "prefill_tokens_per_second": args.p / prefill,
-                "decode_tokens_per_second": args.n / spent,
+                "decode_tokens_per_second": args.n * args.streams / spent,
                 "version": llama_cpp.__version__,
                 "system": llama_cpp.llama_print_system_info().decode(),
             }

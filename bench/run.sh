@@ -1,13 +1,25 @@
 #!/usr/bin/env bash
-# Makes the peers' virtual environment outside the tree, then compares.
+# Makes the peers outside the tree, once: a virtual environment, and llama-server from the same source package for
+# the tables that speak HTTP. Then compares.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv="${XDG_CACHE_HOME:-$HOME/.cache}/daybreak/bench-venv"
-if ! "$venv/bin/python" -c 'import llama_cpp' 2>/dev/null; then
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/daybreak"
+venv="$cache/bench-venv"
+if ! "$venv/bin/python" -c 'import llama_cpp, openvino_genai' 2>/dev/null; then
   bash scripts/need.sh python3 cc
   echo "building llama-cpp-python (about ten minutes on two cores, once)" >&2
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet -r bench/requirements.txt
+fi
+llama="$cache/bench-llama"
+if [ -z "${LLAMA_SERVER:-}" ] && [ ! -x "$llama/build/bin/llama-server" ]; then
+  bash scripts/need.sh cmake cc tar
+  echo "building llama-server (about ten minutes on two cores, once)" >&2
+  mkdir -p "$llama"
+  "$venv/bin/pip" download --quiet --no-deps --no-binary llama-cpp-python -d "$llama" "$(grep llama-cpp-python bench/requirements.txt)"
+  tar -xzf "$llama"/llama_cpp_python-*.tar.gz -C "$llama" --strip-components=1
+  cmake -S "$llama/vendor/llama.cpp" -B "$llama/build" -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_TESTS=OFF > "$llama/cmake.log"
+  cmake --build "$llama/build" --target llama-server -j "$(nproc)" >> "$llama/cmake.log"
 fi
 bash scripts/test-setup.sh
 exec "$venv/bin/python" bench/compare.py "$@"

@@ -1,0 +1,1 @@
+"""The tables of bench/README.md, one module each; every `run(args)` prints one."""
