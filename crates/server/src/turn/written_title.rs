@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_language_is_that_of_most_words() {
-        assert!(is_chinese("什么是 HTTP？") && is_chinese("用 Rust 写 hello world"));
+        assert!(is_chinese("什么是 HTTP？") && is_chinese("用 Rust 写一个 hello world"));
         assert!(!is_chinese("What does 道 mean in this old book?") && !is_chinese("hello"));
     }
 }
