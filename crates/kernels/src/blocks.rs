@@ -183,9 +183,11 @@ const _: () = assert!(size_of::<BlockQ6K>() == 210);
 pub(crate) trait Block: Copy {
     /// The block in the first bytes of `bytes`, which must hold one.
     fn read(bytes: &[u8]) -> Self;
+    /// Puts the block into the first bytes of `bytes`, which must have room for one.
+    fn write(&self, bytes: &mut [u8]);
 }
 
-/// Splits the bytes of a block into its fields, in order.
+/// Splits the bytes of a block into its fields, in order, and joins them again.
 macro_rules! block {
     ($ty:ident { $($field:ident),+ }) => {
         impl Block for $ty {
@@ -198,6 +200,16 @@ macro_rules! block {
                 )+
                 let [] = rest else { unreachable!("the sizes of the fields add up") };
                 $ty { $($field),+ }
+            }
+
+            #[inline(always)]
+            fn write(&self, bytes: &mut [u8]) {
+                let rest = &mut bytes[..size_of::<Self>()];
+                $(
+                    let (first, rest) = rest.split_at_mut(self.$field.len());
+                    first.copy_from_slice(&self.$field);
+                )+
+                let [] = rest else { unreachable!("the sizes of the fields add up") };
             }
         }
     };
@@ -225,6 +237,16 @@ pub(crate) fn scale_and_min(scales: &[u8; 12], b: usize) -> (u8, u8) {
     } else {
         ((scales[b + 4] & 15) | ((scales[b - 4] >> 6) << 4), (scales[b + 4] >> 4) | ((scales[b] >> 6) << 4))
     }
+}
+
+/// The 12 bytes that [`scale_and_min`] reads.
+#[inline(always)]
+pub(crate) fn pack_scales_and_mins(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
+    std::array::from_fn(|i| match i {
+        0..4 => scales[i] | (scales[i + 4] >> 4) << 6,
+        4..8 => mins[i - 4] | (mins[i] >> 4) << 6,
+        _ => (scales[i - 4] & 15) | (mins[i - 4] & 15) << 4,
+    })
 }
 
 /// The weights of `src`, whole blocks of `ty` as in a file.
@@ -343,7 +365,12 @@ pub fn check_finite(pool: &Pool, ty: WeightType, data: &[u8]) -> Result<(), Kern
     let first_bad = std::sync::atomic::AtomicUsize::new(usize::MAX);
     let n_blocks = data.len() / ty.block_bytes();
     pool.run(n_blocks.div_ceil(CHUNK), &|tile, _| {
-        let blocks = data.chunks_exact(ty.block_bytes()).skip(tile * CHUNK).take(CHUNK);
+        let (first, end) = (tile * CHUNK, n_blocks.min((tile + 1) * CHUNK));
+        let data = &data[first * ty.block_bytes()..end * ty.block_bytes()];
+        if blocks_are_finite(ty, data) {
+            return;
+        }
+        let blocks = data.chunks_exact(ty.block_bytes());
         if let Some(bad) = blocks.enumerate().find_map(|(i, b)| (!block_is_finite(ty, b)).then_some(i)) {
             first_bad.fetch_min(tile * CHUNK + bad, std::sync::atomic::Ordering::Relaxed);
         }
@@ -354,9 +381,28 @@ pub fn check_finite(pool: &Pool, ty: WeightType, data: &[u8]) -> Result<(), Kern
     }
 }
 
+/// Whether all of some blocks are finite; of floats, many at once.
+pub(crate) fn blocks_are_finite(ty: WeightType, data: &[u8]) -> bool {
+    // Without a way out in the middle, so that it is done in whole registers. An exponent of all ones is infinity
+    // or not a number.
+    let halves = |exponent: u16| {
+        let halves = data.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b));
+        halves.fold(true, |all, h| all & (h & exponent != exponent))
+    };
+    match ty {
+        WeightType::F16 => halves(0x7c00),
+        WeightType::BF16 => halves(0x7f80),
+        WeightType::F32 => {
+            let floats = data.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b));
+            floats.fold(true, |all, x| all & (x & 0x7f80_0000 != 0x7f80_0000))
+        }
+        _ => data.chunks_exact(ty.block_bytes()).all(|block| block_is_finite(ty, block)),
+    }
+}
+
 /// Whether the scales of a block (for float types: its one weight) are finite.
 #[inline(always)]
-pub(crate) fn block_is_finite(ty: WeightType, b: &[u8]) -> bool {
+fn block_is_finite(ty: WeightType, b: &[u8]) -> bool {
     let half = |at: usize| b[at + 1] & 0x7c != 0x7c;
     match ty {
         WeightType::F32 => f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite(),

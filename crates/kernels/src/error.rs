@@ -51,4 +51,12 @@ pub enum KernelError {
         /// First row with such a value.
         row: usize,
     },
+    /// A weight cannot be stored in a type because the type's scales do not reach so far.
+    #[error("row {row} holds a value that is too large for {ty}; choose a type of wider range, such as BF16")]
+    TooLarge {
+        /// First row with such a value.
+        row: usize,
+        /// Type that was asked for.
+        ty: &'static str,
+    },
 }

@@ -22,7 +22,7 @@ use half::bf16;
 use crate::aligned::AlignedBytes;
 use crate::blocks::{
     BLOCK_LEN, Block, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
-    SUPER_LEN, block_is_finite, f16_value, scale_and_min,
+    SUPER_LEN, blocks_are_finite, f16_value, scale_and_min,
 };
 use crate::disjoint::Disjoint;
 use crate::{Isa, KernelError, Pool, WeightType};
@@ -344,16 +344,23 @@ fn pack_group(
     row_bytes: usize,
     group: &mut [u8],
 ) -> Result<(), usize> {
-    let block_bytes = ty.block_bytes();
-    let mut first_bad = None;
-    for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
-        if !row.chunks_exact(block_bytes).all(|block| block_is_finite(ty, block)) {
-            first_bad.get_or_insert(r);
-        }
-    }
-    if let Some(row) = first_bad {
+    if let Some(row) = rows.chunks_exact(row_bytes).position(|row| !blocks_are_finite(ty, row)) {
         return Err(row);
     }
+    let is_full = layout.rows * row_bytes == rows.len();
+    match (ty, layout.rows) {
+        (WeightType::F32, 8) if is_full => interleave::<4, 8>(rows, row_bytes, group),
+        (WeightType::F32, 16) if is_full => interleave::<4, 16>(rows, row_bytes, group),
+        (WeightType::F16 | WeightType::BF16, 8) if is_full => interleave::<2, 8>(rows, row_bytes, group),
+        (WeightType::F16 | WeightType::BF16, 16) if is_full => interleave::<2, 16>(rows, row_bytes, group),
+        _ => pack_blocks(ty, layout, rows, row_bytes, group),
+    }
+    Ok(())
+}
+
+/// The blocks of up to `layout.rows` rows.
+fn pack_blocks(ty: WeightType, layout: &Layout, rows: &[u8], row_bytes: usize, group: &mut [u8]) {
+    let block_bytes = ty.block_bytes();
     let (super_bytes, n_rows) = (layout.header + layout.n_blocks * layout.block, layout.rows);
     // Blocks outside, rows inside: each packed block is written while it is in the cache.
     for (i, packed) in group.chunks_exact_mut(super_bytes).enumerate() {
@@ -375,7 +382,25 @@ fn pack_group(
             }
         }
     }
-    Ok(())
+}
+
+/// A full group of `R` rows of floats of `W` bytes: column by column, the rows side by side.
+fn interleave<const W: usize, const R: usize>(rows: &[u8], row_bytes: usize, group: &mut [u8]) {
+    /// Columns that are moved together, so that loads and stores are whole registers.
+    const COLUMNS: usize = 8;
+    let rows: [&[[u8; W]]; R] = std::array::from_fn(|r| rows[r * row_bytes..][..row_bytes].as_chunks().0);
+    let columns: &mut [[[u8; W]; R]] = group.as_chunks_mut().0.as_chunks_mut().0;
+    let (parts, rest) = columns.as_chunks_mut::<COLUMNS>();
+    let n_in_parts = parts.len() * COLUMNS;
+    for (i, part) in parts.iter_mut().enumerate() {
+        let x: [[[u8; W]; COLUMNS]; R] = rows.map(|row| row.as_chunks().0[i]);
+        for (c, column) in part.iter_mut().enumerate() {
+            *column = std::array::from_fn(|r| x[r][c]);
+        }
+    }
+    for (c, column) in rest.iter_mut().enumerate() {
+        *column = rows.map(|row| row[n_in_parts + c]);
+    }
 }
 
 /// Row `r` of a header and its blocks, to be filled from a block of a file.
