@@ -24,7 +24,7 @@ pub use looks_like::LooksLike;
 pub use quoted::MetadataKey;
 pub(crate) use quoted::quote;
 pub use value::{Array, Value, ValueType};
-pub use writer::GgufWriter;
+pub use writer::{GgufStream, GgufWriter};
 
 use crate::mmap::FileMap;
 use crate::tensor_type::TensorKind;

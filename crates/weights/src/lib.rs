@@ -15,6 +15,9 @@ mod architecture;
 mod config;
 mod tensors;
 
+mod importance;
+mod quant_mix;
+
 mod memory;
 
 #[cfg(test)]
@@ -26,10 +29,12 @@ pub use config::{
     QkNorm, RopeConfig, RopePairing, RopeScaling,
 };
 pub use gguf::{
-    Array, Damage, Gguf, GgufError, GgufWriter, LooksLike, MetadataKey, Subject, TensorInfo, Value,
-    ValueType, limits,
+    Array, Damage, Gguf, GgufError, GgufStream, GgufWriter, LooksLike, MetadataKey, Subject, TensorInfo,
+    Value, ValueType, limits,
 };
+pub use importance::{ImportanceError, ImportanceMatrix};
 pub use memory::{MemoryNeed, memory_need};
+pub use quant_mix::{FileType, MixFacts};
 pub use tensor_type::{TensorKind, TensorType};
 pub use tensors::{TensorRole, TensorSpec, check_tensors, tensor_specs};
 pub use vocabulary::{VocabularyMetadata, vocabulary_metadata};

@@ -1,9 +1,13 @@
 //! Writes a GGUF version 3 file, whole or not at all: beside its place, synced, then renamed.
+//!
+//! The header says where every tensor lies, so names, shapes and types come first; the tensors' bytes come with
+//! them ([`GgufWriter::add_tensor`]) or later, in pieces, for a file that no memory holds ([`GgufStream`]).
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{GgufError, Subject};
 use super::header::{MAGIC, limits};
@@ -24,7 +28,9 @@ struct Tensor<'a> {
     /// ggml order, row length first.
     dims: Vec<u64>,
     ty: TensorType,
-    bytes: Cow<'a, [u8]>,
+    n_bytes: u64,
+    /// Absent while they are still to come.
+    bytes: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> GgufWriter<'a> {
@@ -74,6 +80,25 @@ impl<'a> GgufWriter<'a> {
         bytes: impl Into<Cow<'a, [u8]>>,
     ) -> Result<(), GgufError> {
         let bytes = bytes.into();
+        self.declare_tensor(name, dims, ty)?;
+        let declared = self.tensors.last_mut().expect("one was declared just now");
+        if declared.n_bytes != bytes.len() as u64 {
+            let expected = format!("{} bytes for {dims:?} {ty}", declared.n_bytes);
+            self.tensors.pop();
+            let subject = Subject::tensor(name.as_bytes());
+            return Err(GgufError::Unwritable {
+                subject,
+                field: "data",
+                expected,
+                found: bytes.len().to_string(),
+            });
+        }
+        declared.bytes = Some(bytes);
+        Ok(())
+    }
+
+    /// Adds a tensor whose bytes come later, through [`GgufWriter::stream_to`].
+    pub fn declare_tensor(&mut self, name: &str, dims: &[u64], ty: TensorType) -> Result<(), GgufError> {
         let refuse = |field, expected: String, found: String| {
             let subject = Subject::tensor(name.as_bytes());
             Err(GgufError::Unwritable { subject, field, expected, found })
@@ -95,17 +120,22 @@ impl<'a> GgufWriter<'a> {
         let Some(n_bytes) = n_bytes.flatten() else {
             return refuse("dimensions", format!("rows of whole {ty} blocks"), format!("{dims:?}"));
         };
-        if n_bytes != bytes.len() as u64 {
-            return refuse("data", format!("{n_bytes} bytes for {dims:?} {ty}"), bytes.len().to_string());
-        }
-        self.tensors.push(Tensor { name: name.to_owned(), dims: dims.to_vec(), ty, bytes });
+        self.tensors.push(Tensor { name: name.to_owned(), dims: dims.to_vec(), ty, n_bytes, bytes: None });
         Ok(())
     }
 
     /// Writes the file: beside `path` under another name, synced, then renamed to `path`.
     /// On failure nothing is left behind and an old file at `path` is as it was.
     pub fn write_to(&self, path: &Path) -> Result<(), GgufError> {
-        let io = |action| move |source| GgufError::Io { path: path.to_owned(), action, source };
+        let mut stream = self.stream_to(path)?;
+        for tensor in &self.tensors {
+            stream.write(tensor.bytes.as_deref().unwrap_or_default())?;
+        }
+        stream.finish()
+    }
+
+    /// Begins the file; the tensors' bytes are then written in the order in which they were added.
+    pub fn stream_to(&self, path: &Path) -> Result<GgufStream, GgufError> {
         let Some(name) = path.file_name() else {
             return Err(GgufError::NotAFile { path: path.to_owned(), what: "no file name" });
         };
@@ -113,28 +143,37 @@ impl<'a> GgufWriter<'a> {
         partial_name.push(name);
         partial_name.push(format!(".{}.part", std::process::id()));
         let partial = path.with_file_name(partial_name);
-        let written = File::create(&partial).and_then(|file| {
-            let mut out = BufWriter::with_capacity(1 << 20, file);
-            self.write(&mut out)?;
-            out.into_inner().map_err(|error| error.into_error())?.sync_all()
-        });
-        if let Err(source) = written.and_then(|()| fs::rename(&partial, path)) {
-            let _ = fs::remove_file(&partial); // the first error is the one to tell
-            return Err(io("write")(source));
-        }
-        // The new name itself must survive a power loss too.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the folder of"))
+        let io = |source| GgufError::Io { path: path.to_owned(), action: "write", source };
+        let file = File::create(&partial).map_err(io)?;
+        let mut stream = GgufStream {
+            path: path.to_owned(),
+            partial,
+            out: BufWriter::with_capacity(1 << 20, file),
+            alignment: self.alignment,
+            left: self.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.n_bytes)).collect(),
+            n_written: 0,
+        };
+        // From here on the stream removes the file when it is dropped.
+        let head = self.head();
+        stream.out.write_all(&head).map_err(io)?;
+        Ok(stream)
     }
 
     /// The bytes of the file.
+    ///
+    /// # Panics
+    /// When a tensor was declared without its bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.write(&mut out).expect("writing to memory cannot fail");
+        let mut out = self.head();
+        for tensor in &self.tensors {
+            out.extend_from_slice(tensor.bytes.as_deref().expect("tensors of a file in memory have bytes"));
+            out.resize(out.len().next_multiple_of(self.alignment as usize), 0);
+        }
         out
     }
 
-    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    /// Everything before the tensors' bytes, padded.
+    fn head(&self) -> Vec<u8> {
         let mut head = Vec::new();
         head.extend_from_slice(MAGIC);
         head.extend(3u32.to_le_bytes());
@@ -154,20 +193,85 @@ impl<'a> GgufWriter<'a> {
             }
             head.extend(tensor.ty.to_ggml_id().to_le_bytes());
             head.extend(offset.to_le_bytes());
-            offset += (tensor.bytes.len() as u64).next_multiple_of(self.alignment);
+            offset += tensor.n_bytes.next_multiple_of(self.alignment);
         }
-        out.write_all(&head)?;
-        self.pad(out, head.len())?;
-        for tensor in &self.tensors {
-            out.write_all(&tensor.bytes)?;
-            self.pad(out, tensor.bytes.len())?;
+        head.resize(head.len().next_multiple_of(self.alignment as usize), 0);
+        head
+    }
+}
+
+/// A file whose header is written and whose tensors are on their way. Dropped before [`GgufStream::finish`], it
+/// leaves nothing behind.
+#[derive(Debug)]
+pub struct GgufStream {
+    path: PathBuf,
+    /// Where the bytes are until they are all there; empty once it has its final name.
+    partial: PathBuf,
+    out: BufWriter<File>,
+    alignment: u64,
+    /// The tensors that are not complete, each with the bytes it still lacks.
+    left: VecDeque<(String, u64)>,
+    /// Bytes of tensors and their padding so far.
+    n_written: u64,
+}
+
+impl GgufStream {
+    /// The next bytes: of the first tensor that is not complete yet, all of it or a part.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), GgufError> {
+        let n = bytes.len() as u64;
+        let Some((_, left)) = self.left.front_mut().filter(|(_, left)| n <= *left) else {
+            let (name, left) =
+                self.left.front().map_or(("after the last", 0), |(name, left)| (name.as_str(), *left));
+            return Err(GgufError::Unwritable {
+                subject: Subject::tensor(name.as_bytes()),
+                field: "data",
+                expected: format!("at most {left} more bytes"),
+                found: n.to_string(),
+            });
+        };
+        *left -= n;
+        let is_complete = *left == 0;
+        let io = |source| GgufError::Io { path: self.path.clone(), action: "write", source };
+        self.out.write_all(bytes).map_err(io)?;
+        self.n_written += n;
+        if is_complete {
+            self.left.pop_front();
+            let end = self.n_written.next_multiple_of(self.alignment);
+            let n_padding = end - self.n_written;
+            io::copy(&mut io::Read::take(io::repeat(0), n_padding), &mut self.out).map_err(io)?;
+            self.n_written = end;
         }
         Ok(())
     }
 
-    /// Zeros up to the next multiple of the alignment.
-    fn pad(&self, out: &mut impl Write, written: usize) -> io::Result<()> {
-        let n = (written as u64).next_multiple_of(self.alignment) - written as u64;
-        io::copy(&mut io::Read::take(io::repeat(0), n), out).map(|_| ())
+    /// Syncs the file and gives it its name.
+    pub fn finish(mut self) -> Result<(), GgufError> {
+        if let Some((name, left)) = self.left.front() {
+            return Err(GgufError::Unwritable {
+                subject: Subject::tensor(name.as_bytes()),
+                field: "data",
+                expected: format!("{left} more bytes"),
+                found: "the end".to_owned(),
+            });
+        }
+        let path = self.path.clone();
+        let path = &path;
+        let io = |action| move |source| GgufError::Io { path: path.clone(), action, source };
+        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
+        synced.and_then(|()| fs::rename(&self.partial, &self.path)).map_err(io("write"))?;
+        self.partial = PathBuf::new();
+        // The new name itself must survive a power loss too.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the folder of"))
+    }
+}
+
+impl Drop for GgufStream {
+    fn drop(&mut self) {
+        if !self.partial.as_os_str().is_empty() {
+            // The error that led here is the one to tell.
+            let _ = fs::remove_file(&self.partial);
+        }
     }
 }
