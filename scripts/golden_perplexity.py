@@ -36,6 +36,32 @@ def tokenize(path, text):
     return list(ids[:n])
 
 
+def bos(path):
+    """The token that a window begins with, where the model wants one."""
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    vocab = llama_cpp.llama_model_get_vocab(model)
+    token = llama_cpp.llama_vocab_bos(vocab) if llama_cpp.llama_vocab_get_add_bos(vocab) else None
+    llama_cpp.llama_model_free(model)
+    return token
+
+
+def in_windows(path, tokens, n_ctx):
+    """Perplexity by llama-perplexity's rule: windows, of each the second half."""
+    first, surprises = bos(path), []
+    for start in range(0, len(tokens) - n_ctx + 1, n_ctx):
+        window = tokens[start:start + n_ctx]
+        given = window if first is None else [first] + window[1:]
+        log_probs = peer(path, given, max(n_ctx, 256), llama_cpp.GGML_TYPE_F16)
+        places = np.arange(n_ctx // 2, n_ctx - 1)
+        surprises.append(-log_probs[places, np.array(window)[places + 1]].astype(np.float64))
+    surprises = np.concatenate(surprises)
+    value = math.exp(surprises.mean())
+    error = value * math.sqrt(surprises.var() / (len(surprises) - 1))
+    return {"n_ctx": n_ctx, "n_windows": len(tokens) // n_ctx, "perplexity": round(value, 6), "error": round(error, 6)}
+
+
 def main(pairs):
     log_off = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(log_off, None)
@@ -55,6 +81,7 @@ def main(pairs):
             "n_ctx": n_ctx,
             "n_tokens": len(tokens),
             "perplexity": round(math.exp(-chosen.mean()), 6),
+            "windows": in_windows(path, tokens, 128),
             "tokens": tokens,
             "log_probs": [round(float(x), 5) for x in chosen],
         }

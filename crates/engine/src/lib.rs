@@ -31,11 +31,17 @@ mod profile;
 mod random;
 mod sampler;
 
+mod evaluation;
+
 pub use drafting::PromptLookup;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, SubmitError};
+pub use evaluation::{
+    Divergence, DivergenceReport, Estimate, LogitsFileError, LogitsHeader, LogitsReader, LogitsRow,
+    LogitsWriter, Perplexity, Windows,
+};
 pub use kernels::Isa;
-pub use loading::{LoadProgress, kv_bytes_per_token};
+pub use loading::{LoadProgress, kv_bytes_per_token, weight_type};
 pub use profile::{Phase, PhaseCost, Profile};
 pub use request::{
     BitMask, Constraint, Event, FinishReason, Generate, Generation, MAX_LOGPROBS, OnRow, SamplingParams,

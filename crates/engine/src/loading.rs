@@ -327,7 +327,8 @@ fn loadable(info: &TensorInfo) -> TensorType {
     info.kind.loadable().expect("check_tensors admits loadable types only")
 }
 
-pub(crate) fn weight_type(ty: TensorType) -> WeightType {
+/// The kernels' word for a file's number format.
+pub fn weight_type(ty: TensorType) -> WeightType {
     match ty {
         TensorType::F32 => WeightType::F32,
         TensorType::F16 => WeightType::F16,

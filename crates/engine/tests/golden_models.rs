@@ -2,50 +2,21 @@
 //! `testdata/golden-models` (made by `scripts/golden_models.py` with transformers and llama.cpp).
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::channel;
+mod golden;
 
-use engine::{Engine, EngineConfig};
+use std::path::{Path, PathBuf};
+
+use golden::{Golden, log_probs, mean_kl, read_golden};
 use kernels::Isa;
-use weights::{Gguf, ModelConfig};
+use weights::Gguf;
 
 /// The most that a float model's log-probability may be off, in nats.
 const MAX_DIFFERENCE: f32 = 0.01;
 /// The most that a quantised model's mean KL divergence may be of llama.cpp's on the same file.
 const MAX_KL_RATIO: f64 = 1.1;
 
-/// One reference: tokens and the log-probabilities behind each.
-struct Golden {
-    name: String,
-    max_seq_len: usize,
-    peer_kl: f32,
-    tokens: Vec<u32>,
-    vocab_size: usize,
-    /// [n_tokens, vocab_size]
-    log_probs: Vec<f32>,
-}
-
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden-models")
-}
-
-fn read_golden(path: &Path) -> Golden {
-    let bytes = std::fs::read(path).unwrap();
-    assert_eq!(&bytes[..8], b"DAYGOLD1", "{}: another version", path.display());
-    let words: Vec<[u8; 4]> = bytes[8..].as_chunks::<4>().0.to_vec();
-    let int = |i: usize| u32::from_le_bytes(words[i]);
-    let float = |i: usize| f32::from_le_bytes(words[i]);
-    let (n_tokens, vocab_size) = (int(0) as usize, int(1) as usize);
-    assert_eq!(words.len(), 4 + n_tokens * (1 + vocab_size), "{}", path.display());
-    Golden {
-        name: path.file_name().unwrap().to_str().unwrap().to_string(),
-        max_seq_len: int(2) as usize,
-        peer_kl: float(3),
-        tokens: (4..4 + n_tokens).map(int).collect(),
-        vocab_size,
-        log_probs: (4 + n_tokens..words.len()).map(float).collect(),
-    }
 }
 
 /// Each reference with the model files it holds for.
@@ -69,34 +40,6 @@ fn pairs(is_wanted: fn(&str) -> bool) -> Vec<(PathBuf, Golden)> {
     pairs
 }
 
-/// Our log-probabilities behind each token: [n_tokens, vocab_size].
-fn log_probs(model: &Path, golden: &Golden, isa: Isa, max_batch_tokens: usize) -> Vec<f32> {
-    let gguf = Arc::new(Gguf::open(model).unwrap());
-    let config = ModelConfig::from_gguf(&gguf).unwrap();
-    assert_eq!(config.vocab_size, golden.vocab_size);
-    let engine_config = EngineConfig {
-        n_threads: 2,
-        isa,
-        max_seq_len: golden.max_seq_len,
-        kv_memory_bytes: 64 << 20,
-        max_batch_tokens,
-        max_running: 1,
-        max_queue: 1,
-        prompt_lookup: engine::PromptLookup::Auto,
-    };
-    let engine = Engine::start(gguf, &config, engine_config).unwrap();
-    let (sender, rows) = channel();
-    let on_row = move |_: usize, logits: &[f32]| {
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
-        let total = max + sum.ln() as f32;
-        let row: Vec<f32> = logits.iter().map(|x| x - total).collect();
-        sender.send(row).unwrap();
-    };
-    engine.score_with(&golden.tokens, Box::new(on_row)).unwrap();
-    rows.iter().flatten().collect()
-}
-
 fn isas() -> Vec<Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
 }
@@ -106,7 +49,7 @@ fn float_models_of_every_architecture_agree_with_the_reference() {
     let mut misses = Vec::new();
     for (model, golden) in pairs(|stem| !stem.starts_with("quant-")) {
         for isa in isas() {
-            let found = log_probs(&model, &golden, isa, 16);
+            let found = log_probs(Gguf::open(&model).unwrap(), &golden, isa, 16);
             assert_eq!(found.len(), golden.log_probs.len());
             let differences = found.iter().zip(&golden.log_probs).map(|(a, b)| (a - b).abs());
             let worst = differences.fold(0.0, f32::max);
@@ -124,11 +67,8 @@ fn quantised_models_lose_no_more_than_llama_cpp() {
     let mut misses = Vec::new();
     for (model, golden) in pairs(|stem| stem.starts_with("quant-")) {
         for isa in isas() {
-            let found = log_probs(&model, &golden, isa, 64);
-            assert_eq!(found.len(), golden.log_probs.len());
-            let terms = golden.log_probs.iter().zip(&found);
-            let sum: f64 = terms.map(|(r, f)| f64::from(*r).exp() * f64::from(r - f)).sum();
-            let kl = sum / golden.tokens.len() as f64;
+            let found = log_probs(Gguf::open(&model).unwrap(), &golden, isa, 64);
+            let kl = mean_kl(&golden, &found);
             let allowed = MAX_KL_RATIO * f64::from(golden.peer_kl);
             let line = format!("{}, {isa:?}: KL {kl:.3e}, allowed {allowed:.3e}", golden.name);
             if kl.is_nan() || kl > allowed {
