@@ -406,6 +406,48 @@ fn a_written_file_replaces_the_old_one_whole_and_leaves_nothing_else() {
 }
 
 #[test]
+fn a_file_written_in_pieces_is_the_file_written_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (vec![1u8; 40], vec![2u8; 34]);
+    let mut whole = GgufWriter::new(64).unwrap();
+    whole.set("k", Value::U8(1)).unwrap();
+    whole.add_tensor("a", &[10], TensorType::F32, &a).unwrap();
+    whole.add_tensor("b", &[32], TensorType::Q8_0, &b).unwrap();
+    let mut declared = GgufWriter::new(64).unwrap();
+    declared.set("k", Value::U8(1)).unwrap();
+    declared.declare_tensor("a", &[10], TensorType::F32).unwrap();
+    declared.declare_tensor("b", &[32], TensorType::Q8_0).unwrap();
+    let path = folder.path().join("model.gguf");
+    let mut stream = declared.stream_to(&path).unwrap();
+    for piece in [&a[..7], &a[7..], &b[..1], &b[1..]] {
+        stream.write(piece).unwrap();
+    }
+    assert!(!path.exists(), "it has no name before it is whole");
+    stream.finish().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), whole.to_bytes());
+}
+
+#[test]
+fn a_stream_takes_just_the_bytes_that_were_declared_and_leaves_nothing_when_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let mut writer = GgufWriter::new(32).unwrap();
+    writer.declare_tensor("a", &[10], TensorType::F32).unwrap();
+    let mut stream = writer.stream_to(&path).unwrap();
+    stream.write(&[0; 30]).unwrap();
+    assert_eq!(
+        stream.write(&[0; 11]).unwrap_err().to_string(),
+        "cannot write tensor \"a\": data: expected at most 10 more bytes, found 11"
+    );
+    assert_eq!(
+        stream.finish().unwrap_err().to_string(),
+        "cannot write tensor \"a\": data: expected 10 more bytes, found the end"
+    );
+    drop(writer.stream_to(&path).unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn the_writer_refuses_what_no_reader_would_take() {
     let mut writer = GgufWriter::new(32).unwrap();
     let expect =
