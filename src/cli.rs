@@ -55,6 +55,10 @@ pub(crate) enum Command {
     Tokenize(Tokenize),
     /// Measure prefill and decode speed, time to first token and memory.
     Bench(Bench),
+    /// Write a model in another number format, smaller or more exact.
+    Quantize(Quantize),
+    /// Measure how well a model predicts a text, and how far it is from another.
+    Perplexity(Perplexity),
     /// Print the completion script for a shell (bash, zsh, fish, elvish, powershell).
     Completions {
         /// The shell to complete for.
@@ -330,6 +334,99 @@ pub(crate) struct Bench {
     /// Add time, GB/s and operations/s of each phase.
     #[arg(long)]
     pub(crate) profile: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// Printed under `daybreak quantize --help`.
+const FORMATS: &str = "\
+TYPE, with the size of a model of a billion parameters:
+  F32     4.0 GB   F16, BF16  2.0 GB   plain floats
+  Q8_0    1.1 GB   hardly to be told from the original
+  Q6_K    0.8 GB   very close
+  Q5_K_M  0.7 GB   close          Q5_K_S, Q5_1, Q5_0  a little smaller or faster
+  Q4_K_M  0.6 GB   the usual one  Q4_K_S, Q4_1, Q4_0  a little smaller or faster
+
+Each tensor gets the type that llama.cpp's quantiser would give it: vectors and norms stay as they
+are, the output gets at least six bits, and a row that does not consist of whole blocks of 256 falls
+back (Q4_K to Q5_0, Q5_K to Q5_1, Q6_K to Q8_0). The file loads in every program that reads GGUF.";
+
+/// `daybreak quantize`
+#[derive(Debug, Args)]
+#[command(after_help = FORMATS)]
+pub(crate) struct Quantize {
+    /// The model to read: catalog name or path (of a split model any part).
+    #[arg(value_name = "IN")]
+    pub(crate) input: String,
+    /// The file to write.
+    #[arg(value_name = "OUT", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1 or Q4_0.
+    #[arg(value_name = "TYPE", value_parser = parse_file_type)]
+    pub(crate) file_type: weights::FileType,
+    /// An importance matrix of llama.cpp's llama-imatrix (GGUF or .dat): errors count by it.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// Also quantise tensors that are quantised already; what they lost stays lost.
+    #[arg(long)]
+    pub(crate) allow_requantize: bool,
+    /// Every matrix in TYPE itself, without the finer types for some of them.
+    #[arg(long)]
+    pub(crate) pure: bool,
+    /// Replace OUT if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+fn parse_file_type(name: &str) -> Result<weights::FileType, String> {
+    weights::FileType::from_name(name).ok_or_else(|| {
+        let names = weights::FileType::ALL.map(weights::FileType::name);
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// Printed under `daybreak perplexity --help`.
+const PERPLEXITY_RULE: &str = "\
+The text is cut into windows of --ctx tokens. In each the model's rule for a first token holds, and
+the tokens of the second half are predicted, each from all before it in its window: the rule of
+llama.cpp's llama-perplexity, whose figures are comparable. The files of --save-logits and --kl have
+its format, too.
+
+  daybreak perplexity model-f16.gguf text.txt --save-logits base.bin
+  daybreak perplexity model-q4.gguf text.txt --kl base.bin";
+
+/// `daybreak perplexity`
+#[derive(Debug, Args)]
+#[command(after_help = PERPLEXITY_RULE)]
+pub(crate) struct Perplexity {
+    /// Catalog name or path.
+    pub(crate) model: String,
+    /// The text; at least two windows long.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Tokens of a window [default: 512, or that of the --kl file].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=(1 << 20)))]
+    pub(crate) ctx: Option<u32>,
+    /// Stop after this many windows [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunks: Option<u32>,
+    /// Compare with the probabilities in this file: Kullback-Leibler divergence from it.
+    #[arg(long, value_name = "BASE", value_hint = ValueHint::FilePath)]
+    pub(crate) kl: Option<PathBuf>,
+    /// Write the probabilities to this file, for --kl (2 bytes for each token of the vocabulary at each place).
+    #[arg(long, value_name = "BASE", value_hint = ValueHint::FilePath, conflicts_with = "kl")]
+    pub(crate) save_logits: Option<PathBuf>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
 }

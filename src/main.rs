@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::inspect(args),
         Command::Tokenize(args) => commands::tokenize::tokenize(args),
         Command::Bench(args) => commands::bench::bench(args),
+        Command::Quantize(args) => commands::quantize::quantize(args),
+        Command::Perplexity(args) => commands::perplexity::perplexity(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "daybreak", &mut std::io::stdout());
             Ok(())

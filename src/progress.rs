@@ -1,4 +1,4 @@
-//! A progress bar for downloads and loading; without a terminal, a line now and then.
+//! Progress bars for downloads and long computations; without a terminal, a line now and then.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -60,6 +60,50 @@ impl PullBar {
             let of = progress.total.map_or(String::new(), |total| format!(" of {}", human_bytes(total)));
             eprintln!("{what} {}: {}{of}", self.bar.prefix(), human_bytes(progress.done));
         }
+    }
+
+    /// Removes the bar.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Shows how many of a known number of things are done.
+pub(crate) struct CountBar {
+    bar: ProgressBar,
+    unit: &'static str,
+    total: u64,
+    is_terminal: bool,
+    last_line: Mutex<Instant>,
+}
+
+impl CountBar {
+    /// A bar up to `total` things, named `unit` in the plural.
+    pub(crate) fn new(unit: &'static str, total: u64) -> CountBar {
+        let is_terminal = std::io::stderr().is_terminal();
+        let bar = if is_terminal { ProgressBar::new(total) } else { ProgressBar::hidden() };
+        let template = "{bar:30} {percent:>3}% {eta} {msg}";
+        let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+        bar.set_style(style.progress_chars("━╸─"));
+        CountBar { bar, unit, total, is_terminal, last_line: Mutex::new(Instant::now()) }
+    }
+
+    /// So many are done; what is at hand or has come out so far.
+    pub(crate) fn show(&self, done: u64, message: &str) {
+        self.bar.set_message(message.to_owned());
+        self.bar.set_position(done);
+        if !self.is_terminal
+            && let Ok(mut last) = self.last_line.lock()
+            && last.elapsed() >= LINE_EVERY
+        {
+            *last = Instant::now();
+            eprintln!("{done} of {} {}: {message}", self.total, self.unit);
+        }
+    }
+
+    /// So many are done; the message stays.
+    pub(crate) fn advance_to(&self, done: u64) {
+        self.bar.set_position(done);
     }
 
     /// Removes the bar.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod commands;
+mod quantize;
 mod serving;
 
 use std::path::{Path, PathBuf};
