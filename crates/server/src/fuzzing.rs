@@ -14,8 +14,8 @@ use crate::error::ApiError;
 use crate::generation::Params;
 use crate::json_body::parse;
 use crate::openai::completions::check_stream_options;
-use crate::openai::messages;
 use crate::openai::wire::{ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest};
+use crate::openai::{constraint, messages};
 use crate::params::{self, MAX_ANSWERS};
 use crate::turn::settings::Settings;
 
@@ -42,6 +42,7 @@ fn chat(bytes: &[u8]) -> Result<(), ApiError> {
     check_stream_options(&request.shared)?;
     let params = request.params(VOCAB_SIZE)?;
     assert_within_limits(&params, n);
+    constraint::check(&request.constraint)?;
     let reasoning = Reasoning {
         supported: true,
         can_disable: true,
@@ -64,6 +65,7 @@ fn completion(bytes: &[u8]) -> Result<(), ApiError> {
     let n = params::check_n(request.shared.n)?;
     check_stream_options(&request.shared)?;
     assert_within_limits(&request.params(n, VOCAB_SIZE)?, n);
+    constraint::check(&request.constraint)?;
     Ok(())
 }
 
