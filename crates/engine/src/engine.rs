@@ -143,7 +143,7 @@ impl Engine {
             draft: Vec::new(),
             outcome: None,
         };
-        let mut sequence = Sequence::new(request.prompt, Work::Answer(answer));
+        let mut sequence = Sequence::new(request.prompt, Work::Answer(Box::new(answer)));
         sequence.cache_scope = request.cache_scope;
         sequence.fair_key = request.fair_key;
         sequence.priority = request.priority;

@@ -47,7 +47,7 @@ pub(crate) struct Sequence {
 
 /// What a sequence is computed for.
 pub(crate) enum Work {
-    Answer(Answer),
+    Answer(Box<Answer>),
     Score(Score),
 }
 
@@ -215,8 +215,10 @@ impl Sequence {
         let n_tokens = self.tokens.len();
         self.grow(table, n_tokens + n);
         let n_held = self.pages.len() * PAGE_LEN - n_tokens;
-        if let Work::Answer(Answer { drafter: Some(drafter), draft, .. }) = &mut self.work {
-            drafter.guess(&self.tokens, n.min(n_held), draft);
+        if let Work::Answer(answer) = &mut self.work
+            && let Some(drafter) = &answer.drafter
+        {
+            drafter.guess(&self.tokens, n.min(n_held), &mut answer.draft);
         }
     }
 

@@ -141,26 +141,32 @@ mod x86 {
     const CHAINS: usize = 12;
 
     pub(super) fn avx2() -> Kernels {
-        // SAFETY: a pool carries an `Isa` only after checking that the processor has it.
         Kernels {
+            // SAFETY: a pool carries an `Isa` only after checking that the processor has it.
             int8: |n| unsafe { int8_avx2(n) },
             int8_per_step: CHAINS * 2 * 32,
+            // SAFETY: as above.
             float: |n| unsafe { float_avx2(n) },
             float_per_step: CHAINS * 2 * 8,
             bf16: None,
+            // SAFETY: as above.
             read: |memory| unsafe { read_avx2(memory) },
         }
     }
 
     pub(super) fn avx512() -> Kernels {
         let has_bf16 = is_x86_feature_detected!("avx512bf16");
-        // SAFETY: a pool carries an `Isa` only after checking that the processor has it; bf16 is checked here.
+        // SAFETY: given out only where the processor has it.
+        let bf16: fn(usize) -> u64 = |n| unsafe { bf16_avx512(n) };
         Kernels {
+            // SAFETY: a pool carries an `Isa` only after checking that the processor has it.
             int8: |n| unsafe { int8_avx512(n) },
             int8_per_step: CHAINS * 2 * 64,
+            // SAFETY: as above.
             float: |n| unsafe { float_avx512(n) },
             float_per_step: CHAINS * 2 * 16,
-            bf16: has_bf16.then_some((|n| unsafe { bf16_avx512(n) }, CHAINS * 2 * 32)),
+            bf16: has_bf16.then_some((bf16, CHAINS * 2 * 32)),
+            // SAFETY: as above.
             read: |memory| unsafe { read_avx512(memory) },
         }
     }

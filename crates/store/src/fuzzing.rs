@@ -41,7 +41,7 @@ fn export(checked: Vec<Checked>) -> Result<Json, StoreError> {
             assert!(parent.is_none_or(|parent| parent.is_some_and(|parent| parent < idx)), "{message:?}");
         }
         let leaf = conversation.active_leaf_id;
-        assert!(leaf.is_some() == !messages.is_empty());
+        assert!(leaf.is_some() != messages.is_empty());
         assert!(leaf.is_none_or(|leaf| messages.iter().any(|message| message.id == leaf)));
         conversations.push(export_conversation(conversation, &messages));
     }

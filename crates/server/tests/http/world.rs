@@ -27,13 +27,6 @@ pub(crate) fn model_path() -> PathBuf {
     path
 }
 
-/// The larger test model, which speaks Chinese and is large enough to write titles.
-pub(crate) fn larger_model_path() -> PathBuf {
-    let path = model_path().with_file_name("qwen2.5-coder-0.5b.gguf");
-    assert!(path.is_file(), "{} is missing: run `make test-setup`", path.display());
-    path
-}
-
 /// A server with a data directory of its own, on any free port, that loads the real model.
 pub(crate) fn config(data_dir: &std::path::Path) -> ServerConfig {
     ServerConfig {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::{conversation, expect, follow, load, say, send, words};
-use crate::world::{self, larger_model_path, shared};
+use crate::world::{self, model_path, shared};
 
 fn titles(events: &[Value]) -> Vec<&str> {
     let titles = events.iter().filter(|event| event["type"] == "title");
@@ -18,7 +18,10 @@ fn asking(text: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_model_writes_a_title_after_the_first_answer() {
-    let model = larger_model_path().to_str().unwrap().to_owned();
+    // Large enough to write titles.
+    let model = model_path().with_file_name("qwen2.5-coder-0.5b.gguf");
+    assert!(model.is_file(), "{} is missing: run `make test-setup`", model.display());
+    let model = model.to_str().unwrap().to_owned();
     let server = world::start(|config| config.models = vec![model]).await;
     let address = server.address;
     let settings = json!({"max_tokens": 24, "temperature": 0});
