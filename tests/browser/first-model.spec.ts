@@ -90,6 +90,13 @@ const words = {
   },
 };
 
+/** What the server says of each of its models. */
+async function states(daybreak: Daybreak): Promise<string[]> {
+  const answer = await fetch(`${daybreak.url}/api/models`);
+  const list = (await answer.json()) as { items: { state: string }[] };
+  return list.items.map((model) => model.state);
+}
+
 for (const locale of ['en-US', 'zh-CN'] as const) {
   test(`a download fails, is tried again, cancelled, and ends in an answer: ${locale}`, async ({
     browser,
@@ -112,7 +119,13 @@ for (const locale of ['en-US', 'zh-CN'] as const) {
       await expect(
         first.or(page.getByRole('button', { name: said.download, exact: true })),
       ).toBeVisible();
+      // That attempt's failure may still stand on the page: only this one's end counts.
+      const begun = page.waitForResponse(
+        (response) => response.request().method() === 'POST' && response.url().endsWith('/pull'),
+      );
       await first.or(page.getByRole('button', { name: said.download, exact: true })).click();
+      await begun;
+      await expect.poll(() => states(daybreak)).toContain('failed');
       await expect(row(page).getByRole('alert')).toHaveText(said.unreachable);
 
       source.isOpen = true;
