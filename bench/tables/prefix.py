@@ -13,7 +13,7 @@ PREFIX, NEW_TOKENS = 2000, 16
 def run(args):
     head("model", "first token, ms", "per token, ms", "tokens from the cache")
     for file in args.files:
-        with Daybreak(file, args.threads, "--ctx", 4096, "--kv-memory", "512M") as server:
+        with Daybreak(file, args.threads, "--ctx", 4096, "--kv-memory", "512M", "--prompt-lookup", "off") as server:
             model, prefix = server.model(), ids(PREFIX, 1)
             complete(server.address, model, prefix, 8)
             answers = [
