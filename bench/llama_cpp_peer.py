@@ -1,15 +1,12 @@
 """One round of llama.cpp: loads FILE, reads PROMPT tokens, generates NEW tokens for each of STREAMS answers at
-once (its batch API), prints one JSON object.
+once (its batch API), prints one JSON object."""
 
-A process of its own, so that rounds of ours and theirs can take turns on a quiet machine.
-"""
-
-import argparse
 import ctypes
-import json
 import time
 
 import llama_cpp
+
+import peer
 
 
 def decode(context, rows):
@@ -36,14 +33,7 @@ def read(context, tokens, first):
 
 
 def main():
-    args = argparse.ArgumentParser()
-    args.add_argument("file")
-    args.add_argument("-p", type=int, default=512)
-    args.add_argument("-n", type=int, default=128)
-    args.add_argument("-t", type=int, default=2)
-    args.add_argument("--streams", type=int, default=1)
-    args = args.parse_args()
-
+    args = peer.arguments(__doc__)
     silent = llama_cpp.llama_log_callback(lambda level, text, user_data: None)
     llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
@@ -78,16 +68,9 @@ def main():
             logits = llama_cpp.llama_get_logits_ith(context, sequence)
             tokens[sequence] = int(logits[0] > 0) + (i * 104729 + sequence) % (vocab_size - 1)
     spent = time.perf_counter() - start
-    print(
-        json.dumps(
-            {
-                "prefill_tokens_per_second": args.p / prefill,
-                "decode_tokens_per_second": args.n * args.streams / spent,
-                "version": llama_cpp.__version__,
-                "system": llama_cpp.llama_print_system_info().decode(),
-            }
-        )
-    )
+    system = llama_cpp.llama_print_system_info().decode()
+    streams = args.n * args.streams / spent
+    peer.report(args.p / prefill, streams, version=llama_cpp.__version__, system=system)
 
 
 if __name__ == "__main__":

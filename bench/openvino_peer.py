@@ -1,23 +1,17 @@
-"""One round of OpenVINO GenAI: loads FILE (llama, qwen2 or qwen3 in F16, Q4_0, Q4_1 or Q8_0), reads PROMPT tokens,
+"""One round of OpenVINO GenAI: loads FILE (it takes llama, qwen2 and qwen3 in F16, Q4_0, Q4_1 and Q8_0), reads PROMPT tokens,
 generates NEW tokens for each of STREAMS answers at once, prints one JSON object."""
 
-import argparse
-import json
 import time
 
 import numpy
 import openvino
 import openvino_genai
 
+import peer
+
 
 def main():
-    args = argparse.ArgumentParser()
-    args.add_argument("file")
-    args.add_argument("-p", type=int, default=512)
-    args.add_argument("-n", type=int, default=128)
-    args.add_argument("-t", type=int, default=2)
-    args.add_argument("--streams", type=int, default=1)
-    args = args.parse_args()
+    args = peer.arguments(__doc__)
 
     def prompt(n, seed):
         return numpy.array([[1000 + (i * 7919 + seed * 104_729) % 39_000 for i in range(n)]], dtype=numpy.int64)
@@ -37,7 +31,7 @@ def main():
         start = time.perf_counter()
         pipe.generate(texts, [config(args.n)] * args.streams)
         spent = time.perf_counter() - start
-        prefill, decode = float("nan"), args.n * args.streams / spent
+        prefill, decode = None, args.n * args.streams / spent
     else:
         pipe = openvino_genai.LLMPipeline(args.file, "CPU", INFERENCE_NUM_THREADS=args.t)
         encoded = lambda ids: openvino_genai.TokenizedInputs(  # noqa: E731
@@ -49,8 +43,7 @@ def main():
         prefill = args.p / (time.perf_counter() - start)
         metrics = pipe.generate(encoded(prompt(1, 3)), config(args.n)).perf_metrics
         decode = 1000 / metrics.get_tpot().mean
-    version = openvino_genai.__version__
-    print(json.dumps({"prefill_tokens_per_second": prefill, "decode_tokens_per_second": decode, "version": version}))
+    peer.report(prefill, decode, version=openvino_genai.__version__)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueHint};
+use engine::PromptLookup;
 
 /// Printed under `daybreak --help`.
 const EXIT_CODES: &str = "\
@@ -95,7 +97,8 @@ pub(crate) struct EngineArgs {
     pub(crate) kv_memory: Option<u64>,
 
     /// Guess tokens from what stands in prompt and answer, which speeds up copying and editing text.
-    #[arg(long, value_enum, default_value_t = PromptLookup::Auto, value_name = "WHEN")]
+    /// Answers are the same, bit for bit: `auto` guesses where that is expected to pay, `always` whatever it costs.
+    #[arg(long, default_value = "auto", value_name = "WHEN", value_parser = prompt_lookup())]
     pub(crate) prompt_lookup: PromptLookup,
 
     /// A Jinja chat template to use instead of the model's own.
@@ -103,25 +106,12 @@ pub(crate) struct EngineArgs {
     pub(crate) chat_template: Option<PathBuf>,
 }
 
-/// When tokens are guessed. Answers are the same, bit for bit.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum PromptLookup {
-    /// Where it is expected to pay
-    Auto,
-    /// Never
-    Off,
-    /// Wherever something can be guessed, for measurements
-    Always,
-}
-
-impl From<PromptLookup> for engine::PromptLookup {
-    fn from(when: PromptLookup) -> engine::PromptLookup {
-        match when {
-            PromptLookup::Auto => engine::PromptLookup::Auto,
-            PromptLookup::Off => engine::PromptLookup::Off,
-            PromptLookup::Always => engine::PromptLookup::Always,
-        }
-    }
+fn prompt_lookup() -> impl TypedValueParser<Value = PromptLookup> {
+    PossibleValuesParser::new(["auto", "off", "always"]).map(|when| match when.as_str() {
+        "off" => PromptLookup::Off,
+        "always" => PromptLookup::Always,
+        _ => PromptLookup::Auto,
+    })
 }
 
 /// How the next token is chosen.

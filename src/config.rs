@@ -125,7 +125,7 @@ pub(crate) fn engine_config(args: &EngineArgs, model: &models::OpenModel) -> Res
         max_batch_tokens: 512,
         max_running: 1,
         max_queue: 1,
-        prompt_lookup: args.prompt_lookup.into(),
+        prompt_lookup: args.prompt_lookup,
     })
 }
 

@@ -8,7 +8,7 @@ LENGTHS = (32, 128, 512, 2000)
 
 
 def run(args):
-    names = sides(args, args.files[0])
+    names = max((sides(args, file) for file in args.files), key=len)
     head("model", "prompt", *(f"{side}, tok/s" for side in names), "ratio to the best peer")
     for file in args.files:
         for length in LENGTHS:

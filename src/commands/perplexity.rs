@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -15,6 +15,7 @@ use engine::{
 use models::OpenModel;
 use serde_json::{Value, json};
 use tokenizer::Specials;
+use weights::AtomicFile;
 
 use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
@@ -59,14 +60,14 @@ pub(crate) fn perplexity(args: cli::Perplexity) -> Result<()> {
     let isa = isa()?;
     let n_threads = args.threads.map_or_else(default_threads, usize::from);
     let engine = start(&model, n_ctx, n_threads)?;
-    let saved = args.save_logits.as_deref().map(PartialFile::create).transpose()?;
-    let writer = match &saved {
-        Some((_, file)) => {
-            let out = BufWriter::with_capacity(1 << 20, file.try_clone()?);
-            Some(LogitsWriter::new(out, isa, model.config.vocab_size, &windows)?)
-        }
-        None => None,
-    };
+    let saved = args.save_logits.as_deref();
+    let cannot_write =
+        || format!("cannot write {}", saved.unwrap_or(Path::new("the probabilities")).display());
+    let writer = saved.map(|path| {
+        let out = BufWriter::with_capacity(1 << 20, AtomicFile::create(path)?);
+        LogitsWriter::new(out, isa, model.config.vocab_size, &windows)
+    });
+    let writer = writer.transpose().with_context(cannot_write)?;
     let tally = Tally {
         isa,
         perplexity: Perplexity::default(),
@@ -78,10 +79,9 @@ pub(crate) fn perplexity(args: cli::Perplexity) -> Result<()> {
     let mut tally = run(&engine, &windows, tally)?;
     engine.shutdown();
     let seconds = began.elapsed().as_secs_f64();
-    if let (Some(writer), Some((partial, file))) = (tally.writer.take(), saved) {
-        writer.into_inner().flush().context("cannot write the probabilities")?;
-        file.sync_all().context("cannot write the probabilities")?;
-        partial.keep()?;
+    if let Some(writer) = tally.writer.take() {
+        let file = writer.into_inner().into_inner().map_err(|error| error.into_error());
+        file.and_then(AtomicFile::finish).with_context(cannot_write)?;
     }
     let report = tally.divergence.and_then(|(_, divergence)| divergence.report());
     let result =
@@ -106,7 +106,7 @@ struct Tally {
     isa: engine::Isa,
     perplexity: Perplexity,
     divergence: Option<(Base, Divergence)>,
-    writer: Option<LogitsWriter<BufWriter<File>>>,
+    writer: Option<LogitsWriter<BufWriter<AtomicFile>>>,
     /// The first that came up on the engine's thread.
     error: Option<anyhow::Error>,
 }
@@ -211,40 +211,6 @@ fn read_text(path: &Path) -> Result<Vec<u8>> {
         bail!("{} is longer than {} MB; give a part of it", path.display(), MAX_TEXT_BYTES >> 20);
     }
     Ok(text)
-}
-
-/// A file that has another name until it is whole, and is removed if it never is.
-struct PartialFile {
-    path: PathBuf,
-    partial: PathBuf,
-}
-
-impl PartialFile {
-    fn create(path: &Path) -> Result<(PartialFile, File)> {
-        let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
-        let mut partial_name = std::ffi::OsString::from(".");
-        partial_name.push(name);
-        partial_name.push(format!(".{}.part", std::process::id()));
-        let partial = path.with_file_name(partial_name);
-        let file = File::create(&partial).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok((PartialFile { path: path.to_owned(), partial }, file))
-    }
-
-    fn keep(mut self) -> Result<()> {
-        std::fs::rename(&self.partial, &self.path)
-            .with_context(|| format!("cannot write {}", self.path.display()))?;
-        self.partial = PathBuf::new();
-        Ok(())
-    }
-}
-
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        if !self.partial.as_os_str().is_empty() {
-            // The error that led here is the one to tell.
-            let _ = std::fs::remove_file(&self.partial);
-        }
-    }
 }
 
 struct Outcome {

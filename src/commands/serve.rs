@@ -43,7 +43,7 @@ pub(crate) fn serve(args: cli::Serve) -> Result<()> {
         isa: isa()?,
         ctx: args.engine.ctx.map(|ctx| ctx as usize),
         kv_memory_bytes: args.engine.kv_memory,
-        prompt_lookup: args.engine.prompt_lookup.into(),
+        prompt_lookup: args.engine.prompt_lookup,
         chat_template: read_template(args.engine.chat_template.as_deref())?,
         api_key: args.api_key,
         allowed_hosts: args.allowed_hosts,

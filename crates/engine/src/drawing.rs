@@ -48,12 +48,12 @@ impl Job<'_> {
             Work::Answer(answer) if answer.max_tokens == 0 => {}
             Work::Answer(answer) => {
                 for (position, row) in (self.first_pos..).zip(&mut self.rows) {
-                    // The row of a guess counts if all before it and itself came true.
-                    let is_certain = position < *n_computed;
-                    let is_next = position + 1 == tokens.len();
-                    let came_true =
-                        || is_next && answer.draft.get(position - *n_computed) == Some(&tokens[position]);
-                    if answer.outcome.is_some() || !(is_certain && is_next || !is_certain && came_true()) {
+                    if answer.outcome.is_some() || position + 1 != tokens.len() {
+                        break;
+                    }
+                    // The row of a guess counts if the guess came true; those before it did, or none were drawn.
+                    let guess = position.checked_sub(*n_computed).map(|i| answer.draft[i]);
+                    if guess.is_some_and(|guess| guess != tokens[position]) {
                         break;
                     }
                     let n_generated = tokens.len() - *n_prompt;

@@ -8,19 +8,6 @@ use std::time::Instant;
 
 use kernels::{Activations, Isa, PackedMatrix, Pool, WeightType, project};
 
-const TYPES: [WeightType; 11] = [
-    WeightType::Q4_0,
-    WeightType::Q4_1,
-    WeightType::Q5_0,
-    WeightType::Q5_1,
-    WeightType::Q8_0,
-    WeightType::Q4K,
-    WeightType::Q5K,
-    WeightType::Q6K,
-    WeightType::F16,
-    WeightType::BF16,
-    WeightType::F32,
-];
 /// [n_rows, n_cols]: SmolLM2's projections, Qwen 0.5B's feed-forward network and its way back.
 const SHAPES: [(usize, usize); 4] = [(960, 576), (3072, 576), (9728, 896), (896, 4864)];
 const K_SHAPES: [(usize, usize); 3] = [(2048, 2048), (8192, 2048), (2048, 8192)];
@@ -30,9 +17,11 @@ const STREAM_BYTES: usize = 96 << 20;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let isa = args.iter().find_map(|arg| Isa::from_name(arg)).unwrap_or(Isa::detect());
-    let types: Vec<WeightType> =
-        TYPES.into_iter().filter(|ty| args.iter().any(|arg| arg.eq_ignore_ascii_case(ty.name()))).collect();
-    let types = if types.is_empty() { TYPES.to_vec() } else { types };
+    let types: Vec<WeightType> = WeightType::ALL
+        .into_iter()
+        .filter(|ty| args.iter().any(|arg| arg.eq_ignore_ascii_case(ty.name())))
+        .collect();
+    let types = if types.is_empty() { WeightType::ALL.to_vec() } else { types };
     for n_threads in [1, 2] {
         let pool = Pool::new(n_threads, isa).unwrap();
         println!("{} with {n_threads} threads: read {:.1} GB/s", isa.name(), read_bandwidth(&pool));

@@ -58,7 +58,7 @@ pub fn manifest(bytes: &[u8]) -> Option<String> {
         let files = match read_listing(hub, bytes) {
             Ok(files) => files,
             Err(error) => {
-                refusals.push(told(crate::one_line::one_line(&error.to_string())));
+                refusals.push(told(tokenizer::one_line(&error.to_string())));
                 continue;
             }
         };

@@ -4,8 +4,8 @@
 use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
+use tokenizer::one_line;
 
-use crate::one_line::one_line;
 use crate::pull::SourceError;
 use crate::quant::RemoteFile;
 use crate::settings::Settings;

@@ -17,7 +17,6 @@ mod hub;
 mod hub_name;
 mod library;
 mod manifest;
-mod one_line;
 mod open;
 mod pull;
 mod pull_lock;

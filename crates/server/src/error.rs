@@ -7,6 +7,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tokenizer::one_line;
 
 /// Why a request is not answered.
 #[derive(Debug, thiserror::Error)]
@@ -314,6 +315,7 @@ impl ApiError {
     pub fn to_json(&self) -> Value {
         let Facts { kind, code, .. } = self.facts();
         let mut error = json!({
+            // Words of the request come back in errors.
             "message": one_line(&self.to_string()),
             "type": kind,
             "param": self.param().map(one_line),
@@ -332,20 +334,6 @@ impl ApiError {
         }
         json!({ "error": error })
     }
-}
-
-/// Words of the request come back in errors: one line of bounded length, control characters escaped.
-fn one_line(text: &str) -> String {
-    const MAX_CHARS: usize = 300;
-    let mut line = String::with_capacity(text.len().min(4 * MAX_CHARS));
-    for (n, c) in text.chars().enumerate() {
-        if n == MAX_CHARS {
-            line.push('…');
-            break;
-        }
-        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
-    }
-    line
 }
 
 impl IntoResponse for ApiError {

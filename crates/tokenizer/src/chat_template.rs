@@ -10,12 +10,13 @@ use minijinja::{Environment, ErrorKind};
 use serde_json::Value as Json;
 
 use crate::chat::{ChatMessage, RenderInput, Rendered, SpecialTexts};
+use crate::one_line::one_line;
 use crate::reasoning::Reasoning;
+use crate::stack::with_stack;
 
 mod clock;
 mod provenance;
 mod python;
-mod stack;
 
 use provenance::{Detail, Marks, Structure};
 
@@ -29,6 +30,13 @@ const BASE_FUEL: u64 = 200_000;
 /// Fuel for each message, tool and 64 bytes of input on top.
 const FUEL_PER_ITEM: u64 = 2_000;
 const FUEL_PER_64_BYTES: u64 = 256;
+
+/// Stack of the thread on which templates are compiled and rendered.
+///
+/// minijinja descends into an expression such as `----1` without a limit, and drops a value such as `[[[[1]]]]` by
+/// recursion. The length of a source and the fuel of a rendering bound how deep that goes, and this holds it: some
+/// 1 kB for each byte of source, or instruction. What real templates touch of it is a few pages.
+const STACK_BYTES: usize = 512 << 20;
 
 /// For a model without a template.
 const CHATML: &str = "{%- for message in messages -%}
@@ -107,7 +115,7 @@ impl ChatTemplate {
         }
         let mut environment = environment();
         let compile = || environment.add_template_owned(NAME, python::without_generation_tags(source));
-        stack::with_room(compile).ok_or(NO_STACK)?.map_err(|error| TemplateError::Syntax {
+        with_stack(STACK_BYTES, compile).ok_or(NO_STACK)?.map_err(|error| TemplateError::Syntax {
             line: error.line().unwrap_or(0),
             message: told(&error),
         })?;
@@ -154,7 +162,7 @@ impl ChatTemplate {
     /// # Errors
     /// Where the template refuses the messages, fails on them or exceeds its limits.
     pub fn render(&self, input: &RenderInput<'_>) -> Result<Rendered, TemplateError> {
-        stack::with_room(|| self.render_here(input)).ok_or(NO_STACK)?
+        with_stack(STACK_BYTES, || self.render_here(input)).ok_or(NO_STACK)?
     }
 
     fn render_here(&self, input: &RenderInput<'_>) -> Result<Rendered, TemplateError> {
@@ -313,20 +321,6 @@ fn render_error(error: &minijinja::Error) -> TemplateError {
         return TemplateError::TooCostly { limit: "instructions and bytes" };
     }
     TemplateError::Render { line: error.line().unwrap_or(0), message: told(error) }
-}
-
-/// The words of a template, control characters escaped and cut where they are too long for a line.
-fn one_line(text: &str) -> String {
-    const MAX_CHARS: usize = 300;
-    let mut line = String::with_capacity(text.len().min(4 * MAX_CHARS));
-    for (n, c) in text.chars().enumerate() {
-        if n == MAX_CHARS {
-            line.push('…');
-            break;
-        }
-        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
-    }
-    line
 }
 
 /// The error and its causes on one line.

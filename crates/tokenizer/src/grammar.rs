@@ -14,6 +14,7 @@ mod schema;
 mod trie;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::api::{GrammarInit, ParserLimits, StopReason, TopLevelGrammar};
@@ -23,6 +24,7 @@ use serde_json::Value;
 
 pub use answer::GrammarAnswer;
 
+use crate::stack::with_stack;
 use crate::{TokenId, Tokenizer};
 
 /// Bytes of a source, a schema counted as compact JSON: larger than any schema seen in practice.
@@ -164,15 +166,13 @@ impl GrammarCompiler {
             return Ok(grammar);
         }
         let checked = check(source)?;
-        let (compiler, text) = (self.clone(), source.clone());
-        let compile = move || compiler.compile_here(checked, &text);
-        let thread = std::thread::Builder::new().name("grammar".into()).stack_size(COMPILE_STACK_BYTES);
-        let compiled = thread.spawn(compile).map_err(|error| GrammarError::Invalid {
-            reason: format!("no thread could be started to compile it: {error}"),
-        })?;
-        let compiled = compiled.join().unwrap_or_else(|_| {
-            Err(GrammarError::Invalid { reason: "compiling it failed; simplify it".to_owned() })
-        });
+        let invalid = |reason: &str| GrammarError::Invalid { reason: reason.to_owned() };
+        let compile = || {
+            let compile = AssertUnwindSafe(|| self.compile_here(checked, source));
+            catch_unwind(compile).unwrap_or_else(|_| Err(invalid("compiling it failed; simplify it")))
+        };
+        let compiled = with_stack(COMPILE_STACK_BYTES, compile)
+            .ok_or_else(|| invalid("no thread could be started to compile it"))?;
         let grammar = Arc::new(compiled?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == N_KEPT {

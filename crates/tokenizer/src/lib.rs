@@ -27,6 +27,9 @@ mod tokenizer;
 mod stop_strings;
 mod token_stream;
 
+mod one_line;
+mod stack;
+
 mod grammar;
 
 mod chat;
@@ -39,6 +42,7 @@ pub use grammar::{
     AllowedTokens, Grammar, GrammarAnswer, GrammarCompiler, GrammarError, GrammarSource, GrammarState,
     MAX_CHOICES, MAX_GRAMMAR_BYTES,
 };
+pub use one_line::one_line;
 pub use pre_tokenizer::known_pre_tokenizers;
 pub use reasoning::{Delta, Reasoning, ReasoningParser};
 pub use stop_strings::StopStrings;

@@ -7,6 +7,7 @@ mod mmap;
 
 mod tensor_type;
 
+mod atomic_file;
 mod gguf;
 
 mod vocabulary;
@@ -24,6 +25,7 @@ mod memory;
 mod tiny_model;
 
 pub use architecture::Architecture;
+pub use atomic_file::{AtomicFile, sync_folder_of};
 pub use config::{
     Activation, ConfigError, FfnKind, LayerConfig, LayerRope, ModelConfig, NormConfig, NormKind, NormPlace,
     QkNorm, RopeConfig, RopePairing, RopeScaling,

@@ -6,16 +6,9 @@ use crate::Isa;
 use crate::blocks::{pack_scales_and_mins, scale_and_min};
 use crate::test_data::{Random, available_pools, random_floats};
 
-const QUANTISED: [WeightType; 8] = [
-    WeightType::Q4_0,
-    WeightType::Q4_1,
-    WeightType::Q5_0,
-    WeightType::Q5_1,
-    WeightType::Q8_0,
-    WeightType::Q4K,
-    WeightType::Q5K,
-    WeightType::Q6K,
-];
+fn quantised() -> impl Iterator<Item = WeightType> {
+    WeightType::ALL.into_iter().filter(|ty| ty.block_len() > 1)
+}
 
 fn pool() -> Pool {
     Pool::new(2, Isa::detect()).unwrap()
@@ -245,7 +238,7 @@ fn important_columns_lose_less() {
         let pick = |x: &[f32]| x.iter().skip(3).step_by(8).copied().collect::<Vec<f32>>();
         relative_error(&pick(&x), &pick(back))
     };
-    for ty in QUANTISED {
+    for ty in quantised() {
         let (with, without) = (
             of_important(&stored(ty, &x, n_cols, Some(&importance))),
             of_important(&stored(ty, &x, n_cols, None)),
@@ -263,7 +256,7 @@ fn importance_has_no_scale_and_nothing_important_is_no_importance() {
     let importance: Vec<f32> = random_floats(14, n_cols).iter().map(|x| x * x).collect();
     // A power of two, so that the proportions are the same to the last bit.
     let scaled: Vec<f32> = importance.iter().map(|x| x * 1_048_576.0).collect();
-    for ty in QUANTISED {
+    for ty in quantised() {
         let plain = quantized(ty, &x, n_cols, None);
         assert_eq!(quantized(ty, &x, n_cols, Some(&vec![0.0; n_cols])), plain, "{}", ty.name());
         assert_eq!(

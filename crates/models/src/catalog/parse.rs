@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use tokenizer::one_line;
 use toml::Spanned;
 
 use super::{CatalogEntry, Probe, Source, Wheel};
-use crate::one_line::one_line;
 
 /// Longest name we accept; names become file names.
 const MAX_NAME_LEN: usize = 80;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Hasher;
-use crate::manifest::{read_json, sync_folder_of, write_json};
+use crate::manifest::{read_json, write_json};
 use crate::pull_lock::PullLock;
 
 /// Version of the sidecar's form.
@@ -186,7 +186,7 @@ impl PartFile {
     pub(super) fn publish(self, paths: &PartPaths) -> io::Result<()> {
         self.file.sync_all()?;
         std::fs::rename(&paths.part, &paths.target)?;
-        sync_folder_of(&paths.target)?;
+        weights::sync_folder_of(&paths.target)?;
         let _ = std::fs::remove_file(&paths.sidecar);
         Ok(())
     }

@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::error::{SourceError, Stop};
+use tokenizer::one_line;
+
 use super::job::{Fetched, Job};
 use super::part::{PartFile, PartIdentity, PartPaths};
 use super::report::Phase;
 use crate::catalog::Wheel;
-use crate::one_line::one_line;
 
 /// Unpacked at once.
 const CHUNK_LEN: usize = 1 << 18;

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use store::{FinishedAnswer, Message, Part, Status, StoreError};
 
 use super::events::TurnEvent;
-use super::history::answer_text;
+use super::history::words_of;
 use super::receipt::ReceiptDraft;
 use super::run::{Run, Stop};
 use super::runs::Slot;
@@ -125,7 +125,7 @@ impl Answer {
             Err(error) => End::Failed(error),
         };
         let parts = writer.finish().await;
-        let words = answer_text(&parts);
+        let words = words_of(&parts);
         self.finish(end, parts).await.then_some(words)
     }
 

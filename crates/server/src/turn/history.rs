@@ -12,7 +12,7 @@ pub(crate) fn chat_messages(system_prompt: Option<&str>, branch: &[Message]) -> 
     let system = system.map(|prompt| ChatMessage::new("system", prompt));
     let said = branch.iter().map(|message| match message.role {
         Role::User => user_message(&message.parts),
-        Role::Assistant => ChatMessage::new("assistant", &answer_text(&message.parts)),
+        Role::Assistant => ChatMessage::new("assistant", &words_of(&message.parts)),
     });
     system.into_iter().chain(said).collect()
 }
@@ -31,11 +31,6 @@ pub(crate) fn user_message(parts: &[Part]) -> ChatMessage {
         }
     }
     ChatMessage::new("user", &pieces.join("\n\n"))
-}
-
-/// An answer without its reasoning.
-pub(crate) fn answer_text(parts: &[Part]) -> String {
-    words_of(parts)
 }
 
 /// What was said in words: no files, no thoughts.
@@ -88,6 +83,6 @@ mod tests {
     #[test]
     fn thoughts_are_not_sent_back() {
         let parts = [Part::Reasoning { text: "hm".into(), seconds: None }, Part::Text { text: "yes".into() }];
-        assert_eq!(answer_text(&parts), "yes");
+        assert_eq!(words_of(&parts), "yes");
     }
 }

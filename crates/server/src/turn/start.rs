@@ -12,7 +12,7 @@ use tokenizer::ChatMessage;
 use uuid::Uuid;
 
 use super::drive::{Begun, Job};
-use super::history::{answer_text, chat_messages, user_message, words_of};
+use super::history::{chat_messages, user_message, words_of};
 use super::run::Run;
 use super::runs::Slot;
 use super::settings::Settings;
@@ -144,7 +144,7 @@ pub(crate) async fn continue_answer(
     let wanted = [model, answer.model.as_deref(), conversation.model.as_deref()];
     let model = model_name(state, wanted).await?;
     let messages = chat_messages(settings.system_prompt.as_deref(), &branch);
-    let so_far = Some(answer_text(&answer.parts)).filter(|text| !text.is_empty());
+    let so_far = Some(words_of(&answer.parts)).filter(|text| !text.is_empty());
     let plan = Plan { owner, messages, settings, overflow: Overflow::Refuse, answer_so_far: so_far };
     let starter = Starter::new(state, owner, model, plan).await?;
     let answer = state.store.continue_answer(owner, id).await?;

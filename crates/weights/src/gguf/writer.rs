@@ -5,13 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::{GgufError, Subject};
 use super::header::{MAGIC, limits};
 use super::value::Value;
+use crate::atomic_file::AtomicFile;
 use crate::tensor_type::TensorType;
 
 /// Collects metadata and tensors and writes them in the order they came.
@@ -136,26 +136,19 @@ impl<'a> GgufWriter<'a> {
 
     /// Begins the file; the tensors' bytes are then written in the order in which they were added.
     pub fn stream_to(&self, path: &Path) -> Result<GgufStream, GgufError> {
-        let Some(name) = path.file_name() else {
+        if path.file_name().is_none() {
             return Err(GgufError::NotAFile { path: path.to_owned(), what: "no file name" });
-        };
-        let mut partial_name = std::ffi::OsString::from(".");
-        partial_name.push(name);
-        partial_name.push(format!(".{}.part", std::process::id()));
-        let partial = path.with_file_name(partial_name);
+        }
         let io = |source| GgufError::Io { path: path.to_owned(), action: "write", source };
-        let file = File::create(&partial).map_err(io)?;
+        let file = AtomicFile::create(path).map_err(io)?;
         let mut stream = GgufStream {
             path: path.to_owned(),
-            partial,
             out: BufWriter::with_capacity(1 << 20, file),
             alignment: self.alignment,
             left: self.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.n_bytes)).collect(),
             n_written: 0,
         };
-        // From here on the stream removes the file when it is dropped.
-        let head = self.head();
-        stream.out.write_all(&head).map_err(io)?;
+        stream.out.write_all(&self.head()).map_err(io)?;
         Ok(stream)
     }
 
@@ -205,9 +198,7 @@ impl<'a> GgufWriter<'a> {
 #[derive(Debug)]
 pub struct GgufStream {
     path: PathBuf,
-    /// Where the bytes are until they are all there; empty once it has its final name.
-    partial: PathBuf,
-    out: BufWriter<File>,
+    out: BufWriter<AtomicFile>,
     alignment: u64,
     /// The tensors that are not complete, each with the bytes it still lacks.
     left: VecDeque<(String, u64)>,
@@ -245,7 +236,7 @@ impl GgufStream {
     }
 
     /// Syncs the file and gives it its name.
-    pub fn finish(mut self) -> Result<(), GgufError> {
+    pub fn finish(self) -> Result<(), GgufError> {
         if let Some((name, left)) = self.left.front() {
             return Err(GgufError::Unwritable {
                 subject: Subject::tensor(name.as_bytes()),
@@ -254,24 +245,8 @@ impl GgufStream {
                 found: "the end".to_owned(),
             });
         }
-        let path = self.path.clone();
-        let path = &path;
-        let io = |action| move |source| GgufError::Io { path: path.clone(), action, source };
-        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        synced.and_then(|()| fs::rename(&self.partial, &self.path)).map_err(io("write"))?;
-        self.partial = PathBuf::new();
-        // The new name itself must survive a power loss too.
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the folder of"))
-    }
-}
-
-impl Drop for GgufStream {
-    fn drop(&mut self) {
-        if !self.partial.as_os_str().is_empty() {
-            // The error that led here is the one to tell.
-            let _ = fs::remove_file(&self.partial);
-        }
+        let file = self.out.into_inner().map_err(|error| error.into_error());
+        let finished = file.and_then(AtomicFile::finish);
+        finished.map_err(|source| GgufError::Io { path: self.path, action: "write", source })
     }
 }

@@ -261,7 +261,7 @@ async fn connect(url: &Url, limit: Duration) -> Result<(), Option<String>> {
 fn last_complaint(text: &str) -> String {
     let error = text.lines().rev().find_map(|line| line.trim().strip_prefix("ERROR: "));
     let last = || text.lines().rfind(|line| !line.trim().is_empty());
-    crate::one_line::one_line(error.or_else(last).unwrap_or("no reason given"))
+    tokenizer::one_line(error.or_else(last).unwrap_or("no reason given"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! Words of others (catalogs, hubs, wheels, pip) as they go into an error: one line of bounded length.
+//! Words of others (templates, catalogs, hubs, requests) as they go into an error: one line of bounded length.
 
 /// Longest text of others in an error, in characters.
 const MAX_CHARS: usize = 300;
 
 /// The text on one line, control characters escaped, cut where it is too long.
-pub(crate) fn one_line(text: &str) -> String {
+#[must_use]
+pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(4 * MAX_CHARS));
     for (n, c) in text.trim().chars().enumerate() {
         if n == MAX_CHARS {
