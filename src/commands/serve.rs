@@ -62,7 +62,7 @@ pub(crate) fn serve(args: cli::Serve) -> Result<()> {
             let _ = std::process::Command::new("xdg-open").arg(&url).spawn();
         }
     };
-    runtime.block_on(server::serve(server_config, on_ready, server::shutdown_signal()))?;
+    runtime.block_on(async { server::serve(server_config, on_ready, server::shutdown_signal()).await })?;
     Ok(())
 }
 

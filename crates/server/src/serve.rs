@@ -103,7 +103,7 @@ fn boxed(config: ServerConfig, on_ready: OnReady, shutdown: StopSignal) -> Servi
     Box::pin(run(config, on_ready, shutdown))
 }
 
-async fn run(config: ServerConfig, on_ready: OnReady, shutdown: StopSignal) -> Result<(), ServeError> {
+async fn run(config: ServerConfig, on_ready: OnReady, mut shutdown: StopSignal) -> Result<(), ServeError> {
     check(&config)?;
     let listener = listen(&config)?;
     let address =
@@ -113,28 +113,37 @@ async fn run(config: ServerConfig, on_ready: OnReady, shutdown: StopSignal) -> R
     let limits = state.config.limits.clone();
     let stop = state.shutdown.clone();
     let serving = tokio::spawn(async move { connections::run(listener, router, &limits, &stop).await });
-    let outcome = tokio::select! {
-        outcome = load_first_models(&state) => outcome,
-        () = state.shutdown.reached(Phase::Draining) => Ok(()),
+    let loaded = tokio::select! {
+        outcome = load_first_models(&state) => Some(outcome),
+        () = &mut shutdown => None,
     };
-    if outcome.is_ok() {
-        on_ready(address);
-        shutdown.await;
-    }
+    let outcome = match loaded {
+        Some(Ok(())) => {
+            on_ready(address);
+            shutdown.await;
+            Ok(())
+        }
+        Some(error) => error,
+        None => Ok(()),
+    };
     end(&state, serving).await;
     Ok(outcome?)
 }
 
-/// Ready at SIGINT or SIGTERM.
-pub async fn shutdown_signal() {
+/// Ready at SIGINT or SIGTERM, from the call on and not from the first poll: a server that is told to end the
+/// moment it has said that it is there ends in order, too. Call it inside a runtime.
+pub fn shutdown_signal() -> impl Future<Output = ()> + Send + 'static {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without a handler the signal ends the process, which is what was wanted.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async move {
+        let [Ok(mut interrupt), Ok(mut terminate)] = signals else {
+            // Without a handler the signal ends the process, which is what was wanted.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 
