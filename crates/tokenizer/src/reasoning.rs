@@ -208,13 +208,16 @@ impl ReasoningParser {
         let close = self.tags.1;
         if !self.has_reasoned {
             // Some models open the tag again although the prompt did.
-            let begun = self.held.trim_start();
-            let begun = begun.strip_prefix(self.tags.0).unwrap_or(begun);
-            let n_dropped = self.held.len() - begun.trim_start().len();
-            if !begun.is_empty() && self.tags.0.starts_with(begun) {
+            let open = self.tags.0;
+            let mut begun = self.held.trim_start();
+            while let Some(after) = begun.strip_prefix(open) {
+                begun = after.trim_start();
+            }
+            let n_dropped = self.held.len() - begun.len();
+            self.held.drain(..n_dropped);
+            if !self.held.is_empty() && open.starts_with(&self.held) {
                 return;
             }
-            self.held.drain(..n_dropped);
         }
         if let Some(at) = self.held.find(close) {
             let end = self.held[..at].trim_end().len();
@@ -292,6 +295,7 @@ mod tests {
         let prompt = "<|im_start|>assistant\n<think>\n";
         assert_eq!(parse(prompt, &["hm", "m\n</think>", "\n\nok"]), both("hmm", "ok"));
         assert_eq!(parse(prompt, &["<think>", "\nhmm</think>ok"]), both("hmm", "ok"));
+        assert_eq!(parse(prompt, &["<think> <think>hmm</think>ok"]), both("hmm", "ok"));
         assert_eq!(parse("assistant\n<think>\n\n</think>\n\n", &["o", "k"]), both("", "ok"));
     }
 
@@ -299,6 +303,7 @@ mod tests {
     fn an_answer_that_ends_while_reasoning_is_reasoning() {
         assert_eq!(parse("", &["<think>", "so", " long </th"]), both("so long </th", ""));
         assert_eq!(parse("", &["<thi"]), both("", "<thi"));
+        assert_eq!(parse("", &["<think> \n <"]), both("<", ""));
     }
 
     #[test]
