@@ -78,7 +78,12 @@ pub fn attention(
         pool.run(tasks.len(), &|tile, _| {
             let task = tasks[tile];
             let span = &spans[task.span];
-            run_on(pool.isa(), AttendTask { call: &call, span, task, q, out: &out, partials: &partials });
+            // About what this worker does next: the others take those in between.
+            let next = tasks.get(tile + pool.n_threads()).map(|&task| (&spans[task.span], task));
+            run_on(
+                pool.isa(),
+                AttendTask { call: &call, span, task, next, q, out: &out, partials: &partials },
+            );
         });
         // Merging is a few microseconds for one sequence, worth sharing for several.
         let merge = |split_idx: usize| {

@@ -1,8 +1,9 @@
 //! Keys and values of one layer, in pages of 64 tokens.
 //!
-//! In a page each key-value head has its keys transposed, `[head_dim_k][64]`, so that scores of many keys are
-//! computed side by side, then its values as rows, `[64][head_dim_v]` (rows rounded up to 16 elements). Pages
-//! are named by number; memory comes from the system when a page is first written.
+//! In a page each key-value head has its keys, transposed and in blocks of 16, `[4][head_dim_k][16]`, so that scores
+//! of many keys are computed side by side, then its values in blocks of 16 columns, `[head_dim_v / 16][64][16]`
+//! (rounded up). So what a tile of a product reads lies in one piece. Pages are named by number; memory comes from
+//! the system, in huge pages where it has them, when a page is first written.
 #![allow(unsafe_code)]
 
 use crate::Pool;
@@ -12,8 +13,8 @@ use crate::simd::{Kernel, Lanes, run_on};
 
 /// Tokens in a page.
 pub const PAGE_LEN: usize = 64;
-/// Rows of values are rounded up to a multiple of this: the widest vector.
-const ROW_ALIGN: usize = 16;
+/// Keys, or columns of values, of a block: the widest vector.
+pub(crate) const BLOCK_LEN: usize = 16;
 /// The largest finite f16; larger keys and values are cut to it rather than to infinity.
 const F16_MAX: f32 = 65504.0;
 /// Below this many numbers the caller writes alone.
@@ -63,7 +64,7 @@ impl KvLayer {
 
     /// Bytes of one page of a layer of that shape.
     pub fn bytes_per_page(n_kv_heads: usize, head_dim_k: usize, head_dim_v: usize, ty: KvType) -> usize {
-        n_kv_heads * PAGE_LEN * (head_dim_k + head_dim_v.next_multiple_of(ROW_ALIGN)) * ty.bytes()
+        n_kv_heads * PAGE_LEN * (head_dim_k + head_dim_v.next_multiple_of(BLOCK_LEN)) * ty.bytes()
     }
 
     /// Bytes of all pages, touched or not.
@@ -153,7 +154,7 @@ impl KvLayer {
         HeadShape { k: self.head_dim_k, v: self.head_dim_v }
     }
 
-    /// Keys (`[head_dim_k][64]`) and values (`[64][v_stride]`) of a head of a page, as stored.
+    /// Keys (`[4][head_dim_k][16]`) and values (`[v_stride / 16][64][16]`) of a head of a page, as stored.
     pub(crate) fn head(&self, page: u32, head: usize) -> &[u8] {
         let head_bytes = self.shape().elements() * self.ty.bytes();
         &self.data[(page as usize * self.n_kv_heads + head) * head_bytes..][..head_bytes]
@@ -168,9 +169,9 @@ pub(crate) struct HeadShape {
 }
 
 impl HeadShape {
-    /// Distance of two rows of values.
+    /// Columns of values with those that fill the last block.
     pub(crate) fn v_stride(self) -> usize {
-        self.v.next_multiple_of(ROW_ALIGN)
+        self.v.next_multiple_of(BLOCK_LEN)
     }
 
     /// Numbers that a head has in a page.
@@ -194,22 +195,18 @@ impl Kernel for WriteToken<'_> {
     fn run<L: Lanes>(self, l: L) {
         let WriteToken { ty, shape, bytes, slot, k, v } = self;
         let (keys, values) = bytes.split_at_mut(shape.k * PAGE_LEN * ty.bytes());
-        let values = &mut values[slot * shape.v_stride() * ty.bytes()..][..shape.v * ty.bytes()];
+        let key_at = |dim: usize| (slot / BLOCK_LEN * shape.k + dim) * BLOCK_LEN + slot % BLOCK_LEN;
+        let value_at = |col: usize| (col / BLOCK_LEN * PAGE_LEN + slot) * BLOCK_LEN + col % BLOCK_LEN;
         match ty {
             KvType::F32 => {
-                for (i, x) in k.iter().enumerate() {
-                    keys[4 * (i * PAGE_LEN + slot)..][..4].copy_from_slice(&x.to_ne_bytes());
-                }
-                for (to, x) in values.as_chunks_mut().0.iter_mut().zip(v) {
-                    *to = x.to_ne_bytes();
-                }
+                let (keys, values) = (keys.as_chunks_mut().0, values.as_chunks_mut().0);
+                k.iter().enumerate().for_each(|(dim, x)| keys[key_at(dim)] = x.to_ne_bytes());
+                v.iter().enumerate().for_each(|(col, x)| values[value_at(col)] = x.to_ne_bytes());
             }
             KvType::F16 => {
-                each_f16(l, k, |i, half| {
-                    keys[2 * (i * PAGE_LEN + slot)..][..2].copy_from_slice(&half.to_ne_bytes());
-                });
-                let values = values.as_chunks_mut().0;
-                each_f16(l, v, |i, half| values[i] = half.to_ne_bytes());
+                let (keys, values) = (keys.as_chunks_mut().0, values.as_chunks_mut().0);
+                each_f16(l, k, |dim, half| keys[key_at(dim)] = half.to_ne_bytes());
+                each_f16(l, v, |col, half| values[value_at(col)] = half.to_ne_bytes());
             }
         }
     }

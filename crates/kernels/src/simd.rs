@@ -102,6 +102,18 @@ pub(crate) trait Lanes: Copy {
     }
 }
 
+/// Asks for the cache line at an address, which need not exist, in the second cache.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and no address makes it fail.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// A computation written once over [`Lanes`].
 pub(crate) trait Kernel {
     /// What it gives back.

@@ -1,38 +1,76 @@
 //! The two small products of attention: scores of rows and keys, and weighted sums of values.
 //!
-//! Up to six rows times two vectors, with all sums in registers. Every sum runs over its dimensions or keys in
+//! Some rows times some vectors, with all sums in registers. Every sum runs over its dimensions or keys in
 //! order, whatever the shape of the tile.
 #![allow(unsafe_code)]
 #![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
-use crate::kv::PAGE_LEN;
-use crate::simd::Lanes;
+use crate::kv::{BLOCK_LEN, PAGE_LEN};
+use crate::simd::{Lanes, prefetch};
 
-/// Rows of a tile at most.
-pub(super) const TILE_ROWS: usize = 6;
+/// Rows of a tile at most: with two vectors beside each other they keep all of 16 registers busy.
+const TILE_ROWS: usize = 6;
 
-/// Expands `$call!(M)` for the number of rows that `$m` is.
+/// The tiles of so many rows, alike in size, as (first row, number of rows).
+pub(super) fn tiles(n_rows: usize) -> impl ExactSizeIterator<Item = (usize, usize)> {
+    let n_tiles = n_rows.div_ceil(TILE_ROWS);
+    let first_of = move |tile: usize| tile * n_rows / n_tiles;
+    (0..n_tiles).map(move |tile| (first_of(tile), first_of(tile + 1) - first_of(tile)))
+}
+
+/// Expands `$call!(M, V)` for the number of rows that `$m` is and a number of vectors beside each other: fewer sums
+/// would wait for each other, more would not fit 16 registers.
 macro_rules! for_rows {
     ($m:expr, $call:ident) => {
         match $m {
-            1 => $call!(1),
-            2 => $call!(2),
-            3 => $call!(3),
-            4 => $call!(4),
-            5 => $call!(5),
-            _ => $call!(6),
+            1 => $call!(1, 4),
+            2 => $call!(2, 4),
+            3 => $call!(3, 2),
+            4 => $call!(4, 2),
+            5 => $call!(5, 2),
+            _ => $call!(6, 2),
         }
     };
 }
 
-/// scores[m][key] = Σ q[m][dim] · keys[dim][key] for the vectors of keys `from_key .. to_key` (rounded
-/// outwards to pairs of vectors, within the page).
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Steps of a sum between two bursts of fetches.
+const STEPS_PER_BURST: usize = 8;
+
+/// What is fetched into the cache while a tile is computed: little by little, so that it never fills the queue of
+/// misses.
+pub(super) struct Ahead {
+    next: *const u8,
+    /// Lines at a time.
+    burst: usize,
+}
+
+impl Ahead {
+    /// Fetches these bytes while `n_sums` sums of `n_steps` steps each are computed.
+    pub(super) fn new(bytes: &[u8], n_sums: usize, n_steps: usize) -> Ahead {
+        let n_bursts = n_sums * n_steps.div_ceil(STEPS_PER_BURST);
+        Ahead { next: bytes.as_ptr(), burst: (bytes.len() / LINE).div_ceil(n_bursts.max(1)) }
+    }
+
+    #[inline(always)]
+    fn fetch(&mut self) {
+        for _ in 0..self.burst {
+            prefetch(self.next);
+            self.next = self.next.wrapping_add(LINE);
+        }
+    }
+}
+
+/// scores[m][key] = Σ q[m][dim] · key[dim] for the vectors of keys `from_key .. to_key` (rounded
+/// outwards to whole tiles, within the page). Meanwhile the bytes `ahead` are fetched into the cache.
 ///
-/// q: `[n_rows, n_dims]`, keys: `[n_dims][64]`, scores: `[n_rows, 64]`
+/// q: `[n_rows, n_dims]`, keys: `[4][n_dims][16]`, scores: `[n_rows, 64]`
 ///
 /// # Safety
 /// The slices behind the pointers must have those shapes; `n_rows` at most [`TILE_ROWS`], `to_key` at most 64.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)] // a product, its shape and what comes next
 pub(super) unsafe fn scores<L: Lanes, const F16: bool>(
     l: L,
     n_rows: usize,
@@ -41,55 +79,66 @@ pub(super) unsafe fn scores<L: Lanes, const F16: bool>(
     keys: *const u8,
     keys_used: std::ops::Range<usize>,
     scores: *mut f32,
+    ahead: &[u8],
 ) {
-    let step = 2 * L::N;
-    for key in (keys_used.start / step * step..keys_used.end).step_by(step) {
-        macro_rules! tile {
-            ($m:literal) => {
-                // SAFETY: 64 is a multiple of two vectors, so both lie in the page; the rest as the caller says.
-                unsafe { scores_tile::<L, F16, $m>(l, n_dims, q, keys, key, scores) }
-            };
-        }
-        for_rows!(n_rows, tile);
+    macro_rules! tiles {
+        ($m:literal, $v:literal) => {
+            // A page is at most four of the widest vectors.
+            if $v * L::N <= PAGE_LEN {
+                // SAFETY: as the caller says.
+                unsafe { scores_tiles::<L, F16, $m, $v>(l, n_dims, q, keys, keys_used, scores, ahead) }
+            } else {
+                // SAFETY: as the caller says.
+                unsafe { scores_tiles::<L, F16, $m, 4>(l, n_dims, q, keys, keys_used, scores, ahead) }
+            }
+        };
     }
+    for_rows!(n_rows, tiles);
 }
 
 /// # Safety
-/// As [`scores`], with M rows and two vectors of keys from `key` on.
+/// As [`scores`], with M rows and V vectors at once, which divide the page.
 #[inline(always)]
-unsafe fn scores_tile<L: Lanes, const F16: bool, const M: usize>(
+unsafe fn scores_tiles<L: Lanes, const F16: bool, const M: usize, const V: usize>(
     l: L,
     n_dims: usize,
     q: *const f32,
     keys: *const u8,
-    key: usize,
+    keys_used: std::ops::Range<usize>,
     scores: *mut f32,
+    ahead: &[u8],
 ) {
-    let mut acc = [[l.splat(0.0); 2]; M];
-    for dim in 0..n_dims {
-        // SAFETY: dim, key and m are below the lengths that the caller promises.
-        unsafe {
-            let k0 = load::<L, F16>(l, keys, dim * PAGE_LEN + key);
-            let k1 = load::<L, F16>(l, keys, dim * PAGE_LEN + key + L::N);
-            for m in 0..M {
-                let q = l.splat(*q.add(m * n_dims + dim));
-                acc[m][0] = l.fma(q, k0, acc[m][0]);
-                acc[m][1] = l.fma(q, k1, acc[m][1]);
+    let step = V * L::N;
+    let first = keys_used.start / step * step;
+    let mut ahead = Ahead::new(ahead, (keys_used.end - first).div_ceil(step), n_dims);
+    for key in (first..keys_used.end).step_by(step) {
+        let mut acc = [[l.splat(0.0); V]; M];
+        for from in (0..n_dims).step_by(STEPS_PER_BURST) {
+            ahead.fetch();
+            for dim in from..n_dims.min(from + STEPS_PER_BURST) {
+                // SAFETY: 64 is a multiple of the step, so all lie in the page; the rest as the caller says.
+                unsafe {
+                    tile_product(
+                        l,
+                        |m| *q.add(m * n_dims + dim),
+                        |v| load::<L, F16>(l, keys, in_blocks(key + v * L::N, n_dims) + dim * BLOCK_LEN),
+                        &mut acc,
+                    );
+                }
             }
         }
-    }
-    for m in 0..M {
-        // SAFETY: as above.
-        unsafe {
-            l.store(scores.add(m * PAGE_LEN + key), acc[m][0]);
-            l.store(scores.add(m * PAGE_LEN + key + L::N), acc[m][1]);
+        for m in 0..M {
+            for v in 0..V {
+                // SAFETY: as above.
+                unsafe { l.store(scores.add(m * PAGE_LEN + key + v * L::N), acc[m][v]) };
+            }
         }
     }
 }
 
-/// sums[m] = factors[m] · sums[m] + Σ weights[m][key] · values[key] over `keys_used`.
+/// sums[m] = factors[m] · sums[m] + Σ weights[m][key] · values[key] over `keys_used`; meanwhile `ahead` is fetched.
 ///
-/// weights: `[n_rows, 64]`, values: `[64][stride]`, sums: `[n_rows, stride]`, factors: `[n_rows]`
+/// weights: `[n_rows, 64]`, values: `[stride / 16][64][16]`, sums: `[n_rows, stride]`, factors: `[n_rows]`
 ///
 /// # Safety
 /// The slices behind the pointers must have those shapes; `n_rows` at most [`TILE_ROWS`], `stride` a multiple of
@@ -105,59 +154,53 @@ pub(super) unsafe fn values<L: Lanes, const F16: bool>(
     keys_used: std::ops::Range<usize>,
     factors: *const f32,
     sums: *mut f32,
+    ahead: &[u8],
 ) {
-    let mut col = 0;
-    while col < stride {
-        let two = col + 2 * L::N <= stride;
-        macro_rules! tile {
-            ($m:literal) => {
-                // SAFETY: one or two vectors from `col` on lie in the row; the rest as the caller says.
+    macro_rules! tiles {
+        ($m:literal, $v:literal) => {{
+            let n_tiles = (stride / L::N).div_ceil($v);
+            let mut ahead = Ahead::new(ahead, n_tiles, keys_used.len());
+            let mut col = 0;
+            while col < stride {
+                // SAFETY: so many vectors from `col` on lie in the row; the rest as the caller says.
                 unsafe {
-                    if two {
-                        values_tile::<L, F16, $m, 2>(
-                            l,
-                            stride,
-                            weights,
-                            values,
-                            keys_used.clone(),
-                            factors,
-                            sums,
-                            col,
-                        )
+                    if col + $v * L::N <= stride {
+                        let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
+                        values_tile::<L, F16, $m, $v>(l, at, weights, values, factors, sums, &mut ahead);
+                        col += $v * L::N;
                     } else {
-                        values_tile::<L, F16, $m, 1>(
-                            l,
-                            stride,
-                            weights,
-                            values,
-                            keys_used.clone(),
-                            factors,
-                            sums,
-                            col,
-                        )
+                        let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
+                        values_tile::<L, F16, $m, 1>(l, at, weights, values, factors, sums, &mut ahead);
+                        col += L::N;
                     }
                 }
-            };
-        }
-        for_rows!(n_rows, tile);
-        col += if two { 2 * L::N } else { L::N };
+            }
+        }};
     }
+    for_rows!(n_rows, tiles);
+}
+
+/// A tile of the second product.
+struct ValuesAt {
+    stride: usize,
+    /// The first column.
+    col: usize,
+    keys_used: std::ops::Range<usize>,
 }
 
 /// # Safety
-/// As [`values`], with M rows and V vectors of columns from `col` on.
+/// As [`values`], with M rows and V vectors of columns from `at.col` on.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // a product and its shape
 unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize>(
     l: L,
-    stride: usize,
+    at: ValuesAt,
     weights: *const f32,
     values: *const u8,
-    keys_used: std::ops::Range<usize>,
     factors: *const f32,
     sums: *mut f32,
-    col: usize,
+    ahead: &mut Ahead,
 ) {
+    let ValuesAt { stride, col, keys_used } = at;
     let mut acc = [[l.splat(0.0); V]; M];
     for m in 0..M {
         for v in 0..V {
@@ -167,17 +210,17 @@ unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize>
             }
         }
     }
-    for key in keys_used {
-        let mut x = [l.splat(0.0); V];
-        for v in 0..V {
+    for from in keys_used.clone().step_by(STEPS_PER_BURST) {
+        ahead.fetch();
+        for key in from..keys_used.end.min(from + STEPS_PER_BURST) {
             // SAFETY: as above.
-            x[v] = unsafe { load::<L, F16>(l, values, key * stride + col + v * L::N) };
-        }
-        for m in 0..M {
-            // SAFETY: as above.
-            let weight = l.splat(unsafe { *weights.add(m * PAGE_LEN + key) });
-            for v in 0..V {
-                acc[m][v] = l.fma(weight, x[v], acc[m][v]);
+            unsafe {
+                tile_product(
+                    l,
+                    |m| *weights.add(m * PAGE_LEN + key),
+                    |v| load::<L, F16>(l, values, in_blocks(col + v * L::N, PAGE_LEN) + key * BLOCK_LEN),
+                    &mut acc,
+                );
             }
         }
     }
@@ -185,6 +228,45 @@ unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize>
         for v in 0..V {
             // SAFETY: as above.
             unsafe { l.store(sums.add(m * stride + col + v * L::N), acc[m][v]) };
+        }
+    }
+}
+
+/// Where column `i` of blocks of 16 columns and `n_rows` rows begins.
+#[inline(always)]
+fn in_blocks(i: usize, n_rows: usize) -> usize {
+    i / BLOCK_LEN * n_rows * BLOCK_LEN + i % BLOCK_LEN
+}
+
+/// acc[m][v] += left(m) · right(v); what there are fewer of stays in registers.
+#[inline(always)]
+fn tile_product<L: Lanes, const M: usize, const V: usize>(
+    l: L,
+    left: impl Fn(usize) -> f32,
+    right: impl Fn(usize) -> L::V,
+    acc: &mut [[L::V; V]; M],
+) {
+    if M < V {
+        let mut x = [l.splat(0.0); M];
+        for m in 0..M {
+            x[m] = l.splat(left(m));
+        }
+        for v in 0..V {
+            let y = right(v);
+            for m in 0..M {
+                acc[m][v] = l.fma(x[m], y, acc[m][v]);
+            }
+        }
+    } else {
+        let mut y = [l.splat(0.0); V];
+        for v in 0..V {
+            y[v] = right(v);
+        }
+        for m in 0..M {
+            let x = l.splat(left(m));
+            for v in 0..V {
+                acc[m][v] = l.fma(x, y[v], acc[m][v]);
+            }
         }
     }
 }

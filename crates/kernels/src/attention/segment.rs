@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::block::{TILE_ROWS, scores, values};
+use super::block::{scores, tiles, values};
 use super::{AttentionSpan, Call, Split, Task};
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
@@ -25,6 +25,8 @@ pub(super) struct AttendTask<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) span: &'a AttentionSpan<'a>,
     pub(super) task: Task,
+    /// Whose first page is fetched at the end.
+    pub(super) next: Option<(&'a AttentionSpan<'a>, Task)>,
     pub(super) q: &'a [f32],
     pub(super) out: &'a Disjoint<'a, f32>,
     pub(super) partials: &'a Disjoint<'a, f32>,
@@ -143,21 +145,30 @@ impl AttendTask<'_> {
         if first >= end {
             return;
         }
+        let end_of_task = (self.task.first_segment + self.task.n_segments) * SEGMENT_LEN;
+        let end_page = self.seen(n_tokens - 1).end.min(end_of_task).div_ceil(PAGE_LEN);
         for page_idx in first / PAGE_LEN..end.div_ceil(PAGE_LEN) {
             match self.call.kv.kv_type() {
-                KvType::F16 => self.page::<L, true>(l, page_idx, rows),
-                KvType::F32 => self.page::<L, false>(l, page_idx, rows),
+                KvType::F16 => self.page::<L, true>(l, page_idx, end_page, rows),
+                KvType::F32 => self.page::<L, false>(l, page_idx, end_page, rows),
             }
         }
     }
 
     /// Adds a page to `rows.segment`.
     #[inline(always)]
-    fn page<L: Lanes, const F16: bool>(&self, l: L, page_idx: usize, rows: &mut Rows<'_>) {
+    fn page<L: Lanes, const F16: bool>(&self, l: L, page_idx: usize, end_page: usize, rows: &mut Rows<'_>) {
         let (call, task) = (self.call, &self.task);
         let (k, stride) = (call.shape.k, call.shape.v_stride());
         let head = call.kv.head(self.span.pages[page_idx], task.kv_head);
-        let (keys, vals) = head.split_at(k * PAGE_LEN * call.kv.kv_type().bytes());
+        let key_bytes = k * PAGE_LEN * call.kv.kv_type().bytes();
+        let (keys, vals) = head.split_at(key_bytes);
+        let next = match self.next {
+            _ if page_idx + 1 < end_page => call.kv.head(self.span.pages[page_idx + 1], task.kv_head),
+            Some((span, next)) => call.kv.head(span.pages[first_page(call, span, &next)], next.kv_head),
+            None => &[],
+        };
+        let (next_keys, next_vals) = next.split_at(key_bytes.min(next.len()));
         let first_pos = page_idx * PAGE_LEN;
         // The keys of this page that a token sees.
         let seen = |token: usize| {
@@ -166,8 +177,8 @@ impl AttendTask<'_> {
                 ..seen.end.saturating_sub(first_pos).min(PAGE_LEN)
         };
         let n_rows = task.n_tokens * call.group;
-        for first in (0..n_rows).step_by(TILE_ROWS) {
-            let n = TILE_ROWS.min(n_rows - first);
+        let n_tiles = tiles(n_rows).len();
+        for (tile, (first, n)) in tiles(n_rows).enumerate() {
             let used = seen(first / call.group).start..seen((first + n - 1) / call.group).end;
             if used.is_empty() {
                 continue;
@@ -176,7 +187,8 @@ impl AttendTask<'_> {
             // SAFETY: n rows of q, of scores and below of sums are there; keys and values are a whole page's.
             unsafe {
                 let q = rows.q[first * k..(first + n) * k].as_ptr();
-                scores::<L, F16>(l, n, k, q, keys.as_ptr(), used.clone(), tile_scores.as_mut_ptr());
+                let ahead = share(next_keys, tile, n_tiles);
+                scores::<L, F16>(l, n, k, q, keys.as_ptr(), used.clone(), tile_scores.as_mut_ptr(), ahead);
             }
             for (row, scores) in (first..).zip(tile_scores.as_chunks_mut().0) {
                 let (max, sum) = (&mut rows.segment.max[row], &mut rows.segment.sum[row]);
@@ -196,6 +208,7 @@ impl AttendTask<'_> {
                     used,
                     factors,
                     sums.as_mut_ptr(),
+                    share(next_vals, tile, n_tiles),
                 );
             }
         }
@@ -211,6 +224,17 @@ impl AttendTask<'_> {
             to[PARTIAL_HEAD..].copy_from_slice(values);
         }
     }
+}
+
+/// The first page that a task reads.
+fn first_page(call: &Call<'_>, span: &AttentionSpan<'_>, task: &Task) -> usize {
+    let seen = (span.first_pos + task.first_token + 1).saturating_sub(call.window);
+    seen.max(task.first_segment * SEGMENT_LEN) / PAGE_LEN
+}
+
+/// The share of a tile in what all of them fetch.
+fn share(bytes: &[u8], tile: usize, n_tiles: usize) -> &[u8] {
+    &bytes[tile * bytes.len() / n_tiles..(tile + 1) * bytes.len() / n_tiles]
 }
 
 /// Turns a row's scores into exponentials relative to its new maximum, 0 outside of `seen` (but within the
@@ -235,12 +259,13 @@ fn exponentials<L: Lanes>(
             let mut score = l.load(at);
             if let Some(cap) = softcap {
                 score = l.mul(l.splat(cap), l.tanh(l.div(score, l.splat(cap))));
+                l.store(at, score);
             }
             if key < seen.start || key + L::N > seen.end {
                 score = l.first(seen.end.saturating_sub(key), score, nothing);
                 score = l.first(seen.start.saturating_sub(key), nothing, score);
+                l.store(at, score);
             }
-            l.store(at, score);
             largest = l.max(score, largest);
         }
     }
