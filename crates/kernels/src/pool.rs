@@ -3,12 +3,16 @@
 //! One word holds the state of the current run: its number, whether it is open, and how many workers are
 //! inside. A worker joins an open run by adding itself to that word; the caller opens a run, works through
 //! tiles like everyone else, closes it when the counter is spent and waits only for those who joined. A worker
-//! that the system has put aside therefore delays nothing unless it was put aside inside a tile.
+//! that the system has put aside therefore delays nothing unless it was put aside inside a tile. If that happens,
+//! another program wants the core: the pool goes on with fewer workers for a while ([`rest`]), so that the next
+//! tokens do not wait for a time slice again.
 //!
 //! Between runs workers spin for a bounded time (the phases of one token follow each other within
 //! microseconds) and then park. Nothing is allocated per run. A panic in a tile ends the run early and is
 //! raised again in the caller.
 #![allow(unsafe_code)]
+
+mod rest;
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -20,13 +24,14 @@ use std::time::{Duration, Instant};
 
 use crate::aligned::{AlignedBytes, Arena};
 use crate::{Isa, KernelError};
+use rest::Rest;
 
 /// How long an idle worker spins before it parks. Longer than what lies between two phases of a token
 /// (microseconds) and than sampling (tens of them), much shorter than what a person could feel.
 const SPIN_TIME: Duration = Duration::from_micros(200);
 /// How often the clock is read while spinning.
 const SPINS_PER_CLOCK: u32 = 64;
-/// Rounds for which the caller spins on stragglers before it gives its core away between looks.
+/// Rounds for which the caller spins on stragglers before it reads the clock and gives its core away between looks.
 const SPINS_BEFORE_YIELD: u32 = 4096;
 
 /// State word: bit 0 set = open; bits 1..16 = workers inside; bits 16.. = number of the run.
@@ -47,6 +52,8 @@ struct Shared {
     next_tile: Apart<AtomicUsize>,
     job: UnsafeCell<Option<(&'static Tile<'static>, usize)>>,
     n_parked: AtomicUsize,
+    /// Workers above this number join no run for now; changed between runs only.
+    last_worker: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -60,6 +67,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<(JoinHandle<()>, Thread)>,
     busy: AtomicBool,
+    /// Of the caller of `run`.
+    rest: Mutex<Rest>,
     memory: Mutex<Arena>,
 }
 
@@ -73,11 +82,18 @@ impl Pool {
             next_tile: Apart(AtomicUsize::new(0)),
             job: UnsafeCell::new(None),
             n_parked: AtomicUsize::new(0),
+            last_worker: AtomicUsize::new(n_threads - 1),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let mut pool =
-            Pool { isa, shared, workers: Vec::new(), busy: AtomicBool::new(false), memory: Mutex::default() };
+        let mut pool = Pool {
+            isa,
+            shared,
+            workers: Vec::new(),
+            busy: AtomicBool::new(false),
+            rest: Mutex::default(),
+            memory: Mutex::default(),
+        };
         for worker in 1..n_threads {
             let shared = Arc::clone(&pool.shared);
             let handle = std::thread::Builder::new()
@@ -127,6 +143,14 @@ impl Pool {
 
     fn run_shared(&self, n_tiles: usize, tile: &Tile<'_>) {
         let shared = &*self.shared;
+        let begun = Instant::now();
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_worker = self.workers.len() - rest.n_resting(begun).min(self.workers.len());
+        shared.last_worker.store(last_worker, Ordering::Relaxed);
+        if last_worker == 0 {
+            drop(rest);
+            return (0..n_tiles).for_each(|tile_idx| tile(tile_idx, 0));
+        }
         // SAFETY: only the lifetime changes; the reference is dropped from `job` before this function
         // returns, and workers use it only while inside the run, which is over by then.
         let job = unsafe { std::mem::transmute::<&Tile<'_>, &'static Tile<'static>>(tile) };
@@ -138,7 +162,7 @@ impl Pool {
         // SeqCst pairs with the parking worker's: either it sees the open run or we see it parked.
         shared.state.0.store((run << RUN_SHIFT) | OPEN, Ordering::SeqCst);
         if shared.n_parked.load(Ordering::SeqCst) > 0 {
-            let n_wanted = (n_tiles - 1).min(self.workers.len());
+            let n_wanted = (n_tiles - 1).min(last_worker);
             for (_, thread) in &self.workers[..n_wanted] {
                 thread.unpark();
             }
@@ -148,14 +172,23 @@ impl Pool {
 
         shared.state.0.fetch_and(!OPEN, Ordering::SeqCst);
         let mut n_spins = 0u32;
-        while shared.state.0.load(Ordering::Acquire) & INSIDE_MASK != 0 {
+        let (mut waits_since, mut is_slice) = (None, false);
+        loop {
+            let n_inside = (shared.state.0.load(Ordering::Acquire) & INSIDE_MASK) / ONE_INSIDE;
+            if n_inside == 0 {
+                break;
+            }
             n_spins += 1;
             if n_spins < SPINS_BEFORE_YIELD {
                 std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
+                continue;
             }
+            let now = Instant::now();
+            let since = *waits_since.get_or_insert(now);
+            is_slice = is_slice || rest.waited(n_inside as usize, begun, since, now);
+            std::thread::yield_now();
         }
+        drop(rest);
         // SAFETY: closed and empty again: no worker reads `job`.
         unsafe { *shared.job.get() = None };
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -204,7 +237,7 @@ fn take_tiles(shared: &Shared, tile: &Tile<'_>, n_tiles: usize, worker: usize) {
 /// The life of a worker thread.
 fn work(shared: &Shared, worker: usize) {
     let mut last_run = 0;
-    while let Some(run) = join_run(shared, last_run) {
+    while let Some(run) = join_run(shared, worker, last_run) {
         last_run = run;
         // SAFETY: this worker is inside an open run, so the caller has written `job` before it opened the
         // run and does not touch it until the worker has left.
@@ -216,12 +249,12 @@ fn work(shared: &Shared, worker: usize) {
 }
 
 /// Waits for an open run other than `last_run` and enters it; `None` when the pool ends.
-fn join_run(shared: &Shared, last_run: u64) -> Option<u64> {
+fn join_run(shared: &Shared, worker: usize, last_run: u64) -> Option<u64> {
     loop {
         let mut idle_since: Option<Instant> = None;
         let mut n_spins = 0u32;
         loop {
-            if let Some(run) = try_join(shared, last_run) {
+            if let Some(run) = try_join(shared, worker, last_run) {
                 return Some(run);
             }
             if shared.stop.load(Ordering::Relaxed) {
@@ -237,7 +270,7 @@ fn join_run(shared: &Shared, last_run: u64) -> Option<u64> {
         }
         shared.n_parked.fetch_add(1, Ordering::SeqCst);
         let joined = loop {
-            if let Some(run) = try_join(shared, last_run) {
+            if let Some(run) = try_join(shared, worker, last_run) {
                 break Some(run);
             }
             if shared.stop.load(Ordering::SeqCst) {
@@ -257,10 +290,11 @@ fn join_run(shared: &Shared, last_run: u64) -> Option<u64> {
     }
 }
 
-fn try_join(shared: &Shared, last_run: u64) -> Option<u64> {
+fn try_join(shared: &Shared, worker: usize, last_run: u64) -> Option<u64> {
     let state = shared.state.0.load(Ordering::SeqCst);
     let run = state >> RUN_SHIFT;
-    if state & OPEN == 0 || run == last_run {
+    // The number of workers was written before the run was opened.
+    if state & OPEN == 0 || run == last_run || worker > shared.last_worker.load(Ordering::Relaxed) {
         return None;
     }
     // Fails when the run closed or another worker entered meanwhile; the caller of this function looks again.
