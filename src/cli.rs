@@ -87,7 +87,8 @@ pub(crate) struct EngineArgs {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 
-    /// The longest conversation, in tokens [default: what the model was trained for, at most 8192].
+    /// The longest conversation, in tokens [default: what the model was trained for, as far as the
+    /// memory for keys and values holds it].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
     pub(crate) ctx: Option<u32>,
 

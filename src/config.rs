@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use engine::{EngineConfig, Isa};
+use engine::{ContextPlan, ContextWish, EngineConfig, Isa};
 
 use crate::cli::{DataArgs, EngineArgs};
 
@@ -108,20 +108,27 @@ pub(crate) fn isa() -> Result<Isa> {
     Ok(isa)
 }
 
-/// The longest context taken without being asked: what fits ordinary conversations and ordinary memories.
-pub(crate) const DEFAULT_MAX_CTX: usize = 8192;
+/// What one conversation at a terminal gets: the flags, else what the model was trained for and the machine holds.
+pub(crate) fn context_plan(
+    ctx: Option<u32>,
+    kv_memory_bytes: Option<u64>,
+    model: &weights::ModelConfig,
+) -> ContextPlan {
+    let wish = ContextWish { ctx: ctx.map(|ctx| ctx as usize), kv_memory_bytes, n_conversations: 1 };
+    let total_bytes = models::MachineMemory::read().total_bytes;
+    ContextPlan::new(wish, model.max_seq_len, engine::kv_bytes_per_token(model), total_bytes)
+}
 
 /// Engine settings for one person at a terminal: one sequence, the flags, the machine.
 pub(crate) fn engine_config(args: &EngineArgs, model: &models::OpenModel) -> Result<EngineConfig> {
-    let trained = model.config.max_seq_len;
-    let max_seq_len = args.ctx.map_or(trained.min(DEFAULT_MAX_CTX), |ctx| ctx as usize);
-    let whole =
-        engine::kv_bytes_per_token(&model.config) as u64 * (max_seq_len as u64 + kernels::PAGE_LEN as u64);
+    let ContextPlan { max_seq_len, kv_memory_bytes } = context_plan(args.ctx, args.kv_memory, &model.config);
+    // More than the model was trained for is the engine's error to tell.
+    let max_seq_len = args.ctx.map_or(max_seq_len, |ctx| ctx as usize);
     Ok(EngineConfig {
         n_threads: args.threads.map_or_else(default_threads, usize::from),
         isa: isa()?,
         max_seq_len,
-        kv_memory_bytes: args.kv_memory.unwrap_or(whole),
+        kv_memory_bytes,
         max_batch_tokens: 512,
         max_running: 1,
         max_queue: 1,

@@ -7,7 +7,7 @@ use anyhow::Result;
 use weights::{Gguf, ModelConfig, Value, check_tensors, memory_need};
 
 use crate::cli;
-use crate::config::{DEFAULT_MAX_CTX, ModelSettings};
+use crate::config::{ModelSettings, context_plan};
 use crate::terminal::{human_bytes, printable};
 
 /// Items of an array, and characters of a string, shown without `--full`.
@@ -33,7 +33,7 @@ pub(crate) fn inspect(args: cli::Inspect) -> Result<()> {
         ModelConfig::from_gguf(&gguf).and_then(|config| check_tensors(&gguf, &config).map(|()| config));
     if let Ok(config) = &config {
         write_shape(&mut out, config)?;
-        let ctx = args.ctx.map_or(config.max_seq_len.min(DEFAULT_MAX_CTX), |ctx| ctx as usize);
+        let ctx = context_plan(args.ctx, None, config).max_seq_len;
         let need = memory_need(config, &gguf, ctx);
         writeln!(
             out,

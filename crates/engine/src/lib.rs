@@ -18,6 +18,7 @@ mod sequence;
 mod worker;
 
 mod batch;
+mod context_plan;
 mod forward;
 mod loading;
 mod model;
@@ -33,6 +34,7 @@ mod sampler;
 
 mod evaluation;
 
+pub use context_plan::{ContextPlan, ContextWish};
 pub use drafting::PromptLookup;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, SubmitError};

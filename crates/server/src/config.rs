@@ -31,7 +31,8 @@ pub struct ServerConfig {
     pub n_threads: usize,
     /// Instruction set of the kernels.
     pub isa: Isa,
-    /// Longest conversation in tokens, for example 8192; none: what the model was trained for, at most 8192.
+    /// Longest conversation in tokens, for example 8192; none: what the model was trained for, as far as the memory
+    /// for keys and values holds it.
     pub ctx: Option<usize>,
     /// Bytes for keys and values of each loaded model; none: two conversations of full length, at most a
     /// quarter of the memory.

@@ -24,7 +24,7 @@ pub(crate) use listing::{ListedModel, ModelState};
 use crate::error::ApiError;
 use downloads::Download;
 
-/// The longest conversation when nobody says otherwise, in tokens.
+/// The length of a conversation for which a model's memory is estimated before it is loaded, in tokens.
 pub(crate) const DEFAULT_CTX: usize = 8192;
 
 /// What the host is told; plain values of [`crate::config::ServerConfig`].

@@ -4,19 +4,17 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use engine::{Engine, EngineConfig, EngineError, kv_bytes_per_token};
+use engine::{ContextPlan, ContextWish, Engine, EngineConfig, EngineError, kv_bytes_per_token};
 use models::{LocalModel, MachineMemory, OpenModel, OpenOptions};
 use tokenizer::GrammarCompiler;
 use tokio::sync::watch;
 
-use super::{DEFAULT_CTX, Failure, FileStamp, HostConfig, LoadStatus, LoadedModel, ModelHost, Slot};
+use super::{Failure, FileStamp, HostConfig, LoadStatus, LoadedModel, ModelHost, Slot};
 use crate::error::ApiError;
 
 /// Tokens of one step, prompts and answers together: large enough for full speed, small enough that a long
 /// prompt does not hold the other answers up.
 const MAX_BATCH_TOKENS: usize = 512;
-/// Tokens of a page of keys and values; a pool holds whole pages.
-const PAGE_LEN: usize = 64;
 /// A digest that nobody needs yet is computed once the first questions are over.
 const HASH_DELAY: Duration = Duration::from_secs(20);
 
@@ -192,15 +190,24 @@ struct Plan {
 
 impl Plan {
     fn of(config: &HostConfig, open: &OpenModel) -> Result<Plan, Failure> {
-        let per_token = kv_bytes_per_token(&open.config);
         let trained = open.config.max_seq_len;
+        let wish =
+            ContextWish { ctx: config.ctx, kv_memory_bytes: config.kv_memory_bytes, n_conversations: 2 };
         let total_bytes = MachineMemory::read().total_bytes;
-        let (max_seq_len, kv_memory_bytes) =
-            context(config.ctx, config.kv_memory_bytes, trained, per_token, total_bytes);
+        let plan = ContextPlan::new(wish, trained, kv_bytes_per_token(&open.config), total_bytes);
+        let ContextPlan { max_seq_len, kv_memory_bytes } = plan;
         if config.ctx.is_some_and(|asked| asked > trained) {
             tracing::warn!(
                 model = open.name,
                 "the context is {max_seq_len} tokens, what the model was trained for"
+            );
+        }
+        if config.ctx.is_none() && max_seq_len < trained {
+            tracing::warn!(
+                model = open.name,
+                "the context is {max_seq_len} of the {trained} tokens that the model was trained for, because keys \
+                 and values get {} MB here; --kv-memory gives them more",
+                kv_memory_bytes / 1_000_000
             );
         }
         let need = open.memory_need(max_seq_len);
@@ -216,39 +223,6 @@ impl Plan {
         };
         let memory_bytes = need.weights.saturating_add(need.scratch).saturating_add(kv_memory_bytes);
         Ok(Plan { engine, memory_bytes })
-    }
-}
-
-/// Length of a conversation in tokens, and bytes for the keys and values of all.
-///
-/// What was asked for is taken as it is (a context at most as long as the model was trained for; memory that is
-/// too small for it is the engine's error to tell). Otherwise the context is the trained one, at most
-/// [`DEFAULT_CTX`] and at most what the memory holds, and the memory is two contexts, at most a quarter of the
-/// machine's.
-fn context(
-    ctx: Option<usize>,
-    kv_memory_bytes: Option<u64>,
-    trained: usize,
-    bytes_per_token: u64,
-    total_bytes: u64,
-) -> (usize, u64) {
-    let bytes_per_token = bytes_per_token.max(1);
-    let bytes =
-        |n_tokens: usize| (n_tokens.next_multiple_of(PAGE_LEN) as u64).saturating_mul(bytes_per_token);
-    let fits = |memory: u64| {
-        let n_tokens = usize::try_from(memory / bytes_per_token).unwrap_or(usize::MAX);
-        (n_tokens / PAGE_LEN * PAGE_LEN).max(PAGE_LEN)
-    };
-    let asked = ctx.map(|ctx| ctx.min(trained));
-    match (asked, kv_memory_bytes) {
-        (Some(ctx), Some(memory)) => (ctx, memory),
-        (None, Some(memory)) => (trained.min(DEFAULT_CTX).min(fits(memory)), memory),
-        (Some(ctx), None) => (ctx, (2 * bytes(ctx)).min(total_bytes / 4).max(bytes(ctx))),
-        (None, None) => {
-            let quarter = if total_bytes == 0 { u64::MAX } else { total_bytes / 4 };
-            let ctx = trained.min(DEFAULT_CTX).min(fits(quarter));
-            (ctx, (2 * bytes(ctx)).min(quarter).max(bytes(ctx)))
-        }
     }
 }
 
@@ -276,31 +250,6 @@ async fn on_thread<T: Send + 'static>(
 mod tests {
     use super::*;
 
-    const GIB: u64 = 1 << 30;
-
-    #[test]
-    fn the_context_is_what_was_asked_for_or_what_fits() {
-        struct Case {
-            ctx: Option<usize>,
-            kv: Option<u64>,
-            trained: usize,
-            expected: (usize, u64),
-        }
-        // 10,000 bytes a token on a machine of 8 GiB.
-        let cases = [
-            Case { ctx: None, kv: None, trained: 32768, expected: (8192, 2 * 8192 * 10_000) },
-            Case { ctx: None, kv: None, trained: 2048, expected: (2048, 2 * 2048 * 10_000) },
-            Case { ctx: Some(4096), kv: None, trained: 32768, expected: (4096, 2 * 4096 * 10_000) },
-            Case { ctx: Some(100_000), kv: None, trained: 32768, expected: (32768, 2 * 32768 * 10_000) },
-            Case { ctx: None, kv: Some(20_000_000), trained: 32768, expected: (1984, 20_000_000) },
-            Case { ctx: Some(4096), kv: Some(20_000_000), trained: 32768, expected: (4096, 20_000_000) },
-        ];
-        for Case { ctx, kv, trained, expected } in cases {
-            let found = context(ctx, kv, trained, 10_000, 8 * GIB);
-            assert_eq!(found, expected, "ctx {ctx:?}, kv {kv:?}, trained {trained}");
-        }
-    }
-
     #[test]
     fn the_room_for_one_more_model_is_the_least_that_anyone_grants() {
         let memory = |total_bytes, available_bytes| MachineMemory { total_bytes, available_bytes };
@@ -310,13 +259,5 @@ mod tests {
         assert_eq!(room(memory(100, 80), Some(20), 30), 0);
         assert_eq!(room(memory(0, 0), Some(40), 30), 10, "a machine that does not tell");
         assert_eq!(room(memory(0, 0), None, 30), u64::MAX);
-    }
-
-    #[test]
-    fn a_small_machine_gives_a_quarter_of_its_memory() {
-        let (ctx, memory) = context(None, None, 32768, 1 << 20, 8 * GIB);
-        assert_eq!((ctx, memory), (2048, 2 * GIB));
-        let (ctx, memory) = context(Some(4096), None, 32768, 1 << 20, 8 * GIB);
-        assert_eq!((ctx, memory), (4096, 4 * GIB), "what was asked for must fit at least once");
     }
 }
