@@ -16,4 +16,7 @@ for isa in scalar avx2 avx512; do
   DAYBREAK_ISA=$isa cargo test --release --quiet -p kernels -p engine
 done
 
+echo "── ten thousand requests that end badly"
+cargo test --release --quiet -p server --test http -- --ignored --nocapture
+
 bash scripts/fuzz.sh 300

@@ -246,7 +246,7 @@ const MODEL_METRICS: &[ModelMetric] = &[
         name: "daybreak_kv_pages_used",
         kind: "gauge",
         help: "Pages that running sequences hold.",
-        value: |stats| stats.kv_pages_used as f64,
+        value: |stats| stats.kv_pages_used.saturating_sub(stats.kv_pages_cached) as f64,
     },
     ModelMetric {
         name: "daybreak_kv_pages_cached",

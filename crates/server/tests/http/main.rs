@@ -11,4 +11,5 @@ mod life;
 mod load;
 mod memory;
 mod security;
+mod soak;
 mod world;
