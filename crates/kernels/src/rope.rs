@@ -188,4 +188,40 @@ mod tests {
             assert_eq!(one, all[700 * 64..701 * 64]);
         }
     }
+
+    #[test]
+    fn any_number_of_pairs_is_rotated() {
+        for n_pairs in [1, 3, 4, 7, 8, 15, 16, 17, 24, 31, 32, 40, 64, 65] {
+            let (n_heads, head_dim, positions) = (3, 2 * n_pairs + 4, [0, 1, 5, 127, 4000]);
+            let inv_freq: Vec<f32> = (0..n_pairs).map(|i| 0.8f32.powi(i as i32)).collect();
+            let x = random_floats(1, positions.len() * n_heads * head_dim);
+            for pool in available_pools() {
+                for kind in [RopeKind::Norm, RopeKind::Neox] {
+                    let table = RopeTable::new(kind, inv_freq.clone(), 1.5);
+                    let mut found = x.clone();
+                    rope(&pool, &mut found, n_heads, head_dim, &positions, &table);
+                    for (h, (found, x)) in found.chunks(head_dim).zip(x.chunks(head_dim)).enumerate() {
+                        let pos = positions[h / n_heads];
+                        for (i, freq) in inv_freq.iter().enumerate() {
+                            let (a, b) = match kind {
+                                RopeKind::Norm => (2 * i, 2 * i + 1),
+                                RopeKind::Neox => (i, i + n_pairs),
+                            };
+                            let (s, c) = f64::from(pos as f32 * freq).sin_cos();
+                            let (x, y) = (f64::from(x[a]), f64::from(x[b]));
+                            assert!(
+                                (f64::from(found[a]) - 1.5 * (x * c - y * s)).abs() < 1e-6,
+                                "{kind:?} {pos} {i}"
+                            );
+                            assert!(
+                                (f64::from(found[b]) - 1.5 * (x * s + y * c)).abs() < 1e-6,
+                                "{kind:?} {pos} {i}"
+                            );
+                        }
+                        assert_eq!(found[2 * n_pairs..], x[2 * n_pairs..]);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -233,3 +233,50 @@ fn a_row_that_is_not_finite_gives_not_a_number_and_harms_no_other() {
         }
     }
 }
+
+#[test]
+fn every_type_at_odd_row_counts_and_many_tokens_also_added() {
+    for pool in available_pools() {
+        for ty in WeightType::ALL {
+            for n_rows in [5, 16, 17, 23, 32, 40, 48, 49] {
+                let n_cols = 2 * ty.block_len().max(32);
+                let data = random_blocks(ty, 4 + n_rows as u64, n_rows * n_cols);
+                let mut weights = vec![0.0; n_rows * n_cols];
+                dequantize(ty, &data, &mut weights);
+                let mat = PackedMatrix::pack(&pool, ty, n_rows, n_cols, &data).unwrap();
+                for n_tokens in (1..=17).chain([33]) {
+                    let x = random_floats(5, n_tokens * n_cols);
+                    let mut activations = Activations::new();
+                    activations.set(&pool, &x, n_tokens, n_cols);
+                    let mut product = vec![f32::NAN; n_tokens * n_rows];
+                    project(&pool, &activations, &[&mat], &mut [&mut product]);
+                    for (i, &found) in product.iter().enumerate() {
+                        let (token, row) = (i / n_rows, i % n_rows);
+                        let (expected, size) = exact(
+                            ty,
+                            &weights[row * n_cols..][..n_cols],
+                            &x[token * n_cols..][..n_cols],
+                            n_cols,
+                        );
+                        assert!(
+                            (f64::from(found) - expected).abs() <= TOLERANCE * size,
+                            "{:?} {ty:?} {n_rows} {n_tokens}",
+                            pool.isa()
+                        );
+                    }
+                    let before = random_floats(6, n_tokens * n_rows);
+                    let mut found = before.clone();
+                    project_add(&pool, &activations, &mat, 0.22, &mut found);
+                    for ((found, before), product) in found.iter().zip(&before).zip(&product) {
+                        assert_eq!(
+                            *found,
+                            0.22 * product + before,
+                            "{:?} {ty:?} {n_rows} {n_tokens}",
+                            pool.isa()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

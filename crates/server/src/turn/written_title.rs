@@ -169,9 +169,11 @@ fn clean(said: &str, question: &str) -> Option<String> {
         && title.split(' ').count() <= MAX_WORDS
         && n_han <= MAX_HAN
         && (n_han > 0) == is_chinese(question);
+    // A quotation that is not closed is the beginning of an answer.
+    let whole = title.matches('"').count().is_multiple_of(2);
     let words =
         title.chars().any(char::is_alphanumeric) && !title.chars().any(|c| c.is_control() || c == '\u{fffd}');
-    (fits && words && letters(&title) != letters(question)).then_some(title)
+    (fits && whole && words && letters(&title) != letters(question)).then_some(title)
 }
 
 /// A text without what does not make it another one.
@@ -192,6 +194,8 @@ mod tests {
             ("# Bread and yeast", Some("Bread and yeast")),
             ("", None),
             ("\"\"", None),
+            ("French: \"Pain\"", None),
+            ("How \"bread\" rises", Some("How \"bread\" rises")),
             ("can you tell me how bread rises", None),
             ("This conversation is about the way in which bread dough rises in the oven", None),
             ("面包如何发酵", None),
