@@ -17,6 +17,6 @@ for isa in scalar avx2 avx512; do
 done
 
 echo "── ten thousand requests that end badly"
-cargo test --release --quiet -p server --test http -- --ignored --nocapture
+cargo test --release --quiet -p server --test http -- --ignored
 
 bash scripts/fuzz.sh 300

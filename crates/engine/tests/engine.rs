@@ -163,8 +163,9 @@ fn drafts_of_one_prompt_compute_it_once() {
     let drafts: Vec<_> = (0..4).map(|i| engine.submit(sampled(prompt.clone(), 10, i)).unwrap()).collect();
     let mut n_cached: Vec<usize> = drafts.into_iter().map(|g| collect(g).1.n_cached).collect();
     n_cached.sort_unstable();
-    // Three full pages of 64 are shared; the rest of the prompt each computes for itself.
-    assert_eq!(n_cached, [0, 192, 192, 192]);
+    // Three full pages of 64 are shared; the rest of the prompt each computes for itself, unless it comes so late
+    // that another has left its last page already.
+    assert!(n_cached[0] == 0 && n_cached[1..].iter().all(|n| [192, 199].contains(n)), "{n_cached:?}");
 }
 
 #[test]

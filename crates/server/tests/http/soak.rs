@@ -133,7 +133,6 @@ async fn leaves_nothing_behind(n_requests: usize, memory_is_flat: bool) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let now = resident();
-    println!("{n_requests} requests: {} kB after a quarter, {} kB at the end", memory >> 10, now >> 10);
     assert!(!memory_is_flat || now <= memory + memory / 100, "{memory} bytes became {now}");
     // It still answers, and as ever.
     let body = json!({"prompt": "The capital of Italy is", "max_tokens": 4, "temperature": 0});
