@@ -160,6 +160,7 @@ def seeds():
     yield "bad-rope-base-nan", model(keys={"llama.rope.freq_base": (F32, float("nan"))})
     yield "bad-rope-odd", model(keys={"llama.rope.dimension_count": (U32, 3)})
     yield "bad-rope-type", model(keys={"llama.rope.scaling.type": (STRING, "spiral")})
+    yield "bad-rope-type-hostile", model(keys={"llama.rope.scaling.type": (STRING, "\x00\x1b[31m\nspiral" * 100)})
     yield "bad-longrope-without-factors", model(keys={"llama.rope.scaling.type": (STRING, "longrope")})
     yield "bad-experts", model(keys={"llama.expert_count": (U32, 8)})
     yield "bad-vocabulary-lists", model(keys={"tokenizer.ggml.token_type": (ARRAY, (I32, [1]))})

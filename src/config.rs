@@ -122,8 +122,6 @@ pub(crate) fn context_plan(
 /// Engine settings for one person at a terminal: one sequence, the flags, the machine.
 pub(crate) fn engine_config(args: &EngineArgs, model: &models::OpenModel) -> Result<EngineConfig> {
     let ContextPlan { max_seq_len, kv_memory_bytes } = context_plan(args.ctx, args.kv_memory, &model.config);
-    // More than the model was trained for is the engine's error to tell.
-    let max_seq_len = args.ctx.map_or(max_seq_len, |ctx| ctx as usize);
     Ok(EngineConfig {
         n_threads: args.threads.map_or_else(default_threads, usize::from),
         isa: isa()?,

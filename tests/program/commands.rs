@@ -24,6 +24,14 @@ fn run_answers_and_the_same_seed_answers_the_same() {
 }
 
 #[test]
+fn run_takes_a_context_longer_than_the_trained_one() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut command = daybreak(home.path());
+    command.arg("run").arg(model()).arg("Hello.").args(["-n", "5", "--ctx", "16384"]);
+    assert!(!ok(command.output().expect("starts")).trim().is_empty());
+}
+
+#[test]
 fn run_reads_a_pipe() {
     let home = tempfile::tempdir().expect("a folder");
     let mut child = daybreak(home.path())

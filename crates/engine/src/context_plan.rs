@@ -23,10 +23,9 @@ pub struct ContextWish {
 }
 
 impl ContextPlan {
-    /// What was asked for is taken as it is, a context at most as long as the model was `trained` for (memory that is
-    /// too small for it is the engine's error to tell). Otherwise the context is the trained one as far as it fits
-    /// into the memory for keys and values, and that is at most a quarter of the machine's (`total_bytes`, 0 where it
-    /// is not known) unless one conversation needs more.
+    /// What was asked for is taken as it is (memory that is too small for it is the engine's error to tell). Otherwise
+    /// the context is the trained one as far as it fits into the memory for keys and values, and that is at most a
+    /// quarter of the machine's (`total_bytes`, 0 where it is not known) unless one conversation needs more.
     pub fn new(wish: ContextWish, trained: usize, bytes_per_token: u64, total_bytes: u64) -> ContextPlan {
         let bytes_per_token = bytes_per_token.max(1);
         let bytes =
@@ -37,7 +36,7 @@ impl ContextPlan {
         };
         let quarter = if total_bytes == 0 { u64::MAX } else { total_bytes / 4 };
         let room = wish.kv_memory_bytes.unwrap_or(quarter);
-        let max_seq_len = wish.ctx.map_or_else(|| trained.min(fits(room)), |ctx| ctx.min(trained));
+        let max_seq_len = wish.ctx.unwrap_or_else(|| trained.min(fits(room)));
         let wanted = bytes(max_seq_len).saturating_mul(wish.n_conversations);
         let kv_memory_bytes =
             wish.kv_memory_bytes.unwrap_or_else(|| wanted.min(quarter).max(bytes(max_seq_len)));
@@ -66,7 +65,7 @@ mod tests {
             Case { ctx: None, kv: None, trained: 131_072, expected: (131_072, 2 * GIB) },
             Case { ctx: None, kv: None, trained: 1 << 20, expected: (214_720, 2 * GIB) },
             Case { ctx: Some(4096), kv: None, trained: 32768, expected: (4096, 2 * 4096 * 10_000) },
-            Case { ctx: Some(100_000), kv: None, trained: 32768, expected: (32768, 2 * 32768 * 10_000) },
+            Case { ctx: Some(100_000), kv: None, trained: 32768, expected: (100_000, 2 * 100_032 * 10_000) },
             Case { ctx: None, kv: Some(20_000_000), trained: 32768, expected: (1984, 20_000_000) },
             Case { ctx: Some(4096), kv: Some(20_000_000), trained: 32768, expected: (4096, 20_000_000) },
         ];

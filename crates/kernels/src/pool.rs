@@ -18,7 +18,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ struct Shared {
     next_tile: Apart<AtomicUsize>,
     job: UnsafeCell<Option<(&'static Tile<'static>, usize)>>,
     n_parked: AtomicUsize,
-    /// Workers above this number join no run for now; changed between runs only.
+    /// Workers above this number do not join the run at hand; changed between runs only.
     last_worker: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -67,7 +67,7 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<(JoinHandle<()>, Thread)>,
     busy: AtomicBool,
-    /// Of the caller of `run`.
+    /// How many workers stay out for a while.
     rest: Mutex<Rest>,
     memory: Mutex<Arena>,
 }
@@ -132,25 +132,25 @@ impl Pool {
         }
         assert!(!self.busy.swap(true, Ordering::Acquire), "a pool runs one set of tiles at a time");
         let _idle = ClearOnDrop(&self.busy);
-        if n_tiles == 1 || self.workers.is_empty() {
+        let begun = Instant::now();
+        let last_worker = self.workers.len().saturating_sub(self.rest().n_resting(begun));
+        if n_tiles == 1 || last_worker == 0 {
             for tile_idx in 0..n_tiles {
                 tile(tile_idx, 0);
             }
             return;
         }
-        self.run_shared(n_tiles, tile);
+        self.run_shared(n_tiles, tile, last_worker, begun);
     }
 
-    fn run_shared(&self, n_tiles: usize, tile: &Tile<'_>) {
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Workers up to `last_worker` may join.
+    fn run_shared(&self, n_tiles: usize, tile: &Tile<'_>, last_worker: usize, begun: Instant) {
         let shared = &*self.shared;
-        let begun = Instant::now();
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        let last_worker = self.workers.len() - rest.n_resting(begun).min(self.workers.len());
         shared.last_worker.store(last_worker, Ordering::Relaxed);
-        if last_worker == 0 {
-            drop(rest);
-            return (0..n_tiles).for_each(|tile_idx| tile(tile_idx, 0));
-        }
         // SAFETY: only the lifetime changes; the reference is dropped from `job` before this function
         // returns, and workers use it only while inside the run, which is over by then.
         let job = unsafe { std::mem::transmute::<&Tile<'_>, &'static Tile<'static>>(tile) };
@@ -185,10 +185,9 @@ impl Pool {
             }
             let now = Instant::now();
             let since = *waits_since.get_or_insert(now);
-            is_slice = is_slice || rest.waited(n_inside as usize, begun, since, now);
+            is_slice = is_slice || self.rest().waited(n_inside as usize, begun, since, now);
             std::thread::yield_now();
         }
-        drop(rest);
         // SAFETY: closed and empty again: no worker reads `job`.
         unsafe { *shared.job.get() = None };
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();

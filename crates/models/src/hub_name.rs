@@ -55,7 +55,8 @@ pub(crate) fn is_repo(text: &str) -> bool {
 /// Whether this is a relative path without `..`, control characters or anything that an address would end at.
 pub(crate) fn is_repo_path(path: &str) -> bool {
     !path.is_empty()
-        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+        && !path.contains("..")
+        && path.split('/').all(|part| !part.is_empty() && part != ".")
         && !path.bytes().any(|b| b.is_ascii_control() || matches!(b, b'?' | b'#' | b'\\' | b'%'))
 }
 

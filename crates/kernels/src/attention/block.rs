@@ -40,7 +40,7 @@ const STEPS_PER_BURST: usize = 8;
 
 /// What is fetched into the cache while a tile is computed: little by little, so that it never fills the queue of
 /// misses.
-pub(super) struct Ahead {
+struct Ahead {
     next: *const u8,
     /// Lines at a time.
     burst: usize,
@@ -48,7 +48,7 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Fetches these bytes while `n_sums` sums of `n_steps` steps each are computed.
-    pub(super) fn new(bytes: &[u8], n_sums: usize, n_steps: usize) -> Ahead {
+    fn new(bytes: &[u8], n_sums: usize, n_steps: usize) -> Ahead {
         let n_bursts = n_sums * n_steps.div_ceil(STEPS_PER_BURST);
         Ahead { next: bytes.as_ptr(), burst: (bytes.len() / LINE).div_ceil(n_bursts.max(1)) }
     }
@@ -83,14 +83,8 @@ pub(super) unsafe fn scores<L: Lanes, const F16: bool>(
 ) {
     macro_rules! tiles {
         ($m:literal, $v:literal) => {
-            // A page is at most four of the widest vectors.
-            if $v * L::N <= PAGE_LEN {
-                // SAFETY: as the caller says.
-                unsafe { scores_tiles::<L, F16, $m, $v>(l, n_dims, q, keys, keys_used, scores, ahead) }
-            } else {
-                // SAFETY: as the caller says.
-                unsafe { scores_tiles::<L, F16, $m, 4>(l, n_dims, q, keys, keys_used, scores, ahead) }
-            }
+            // SAFETY: as the caller says; four of the widest vectors are a page.
+            unsafe { scores_tiles::<L, F16, $m, $v>(l, n_dims, q, keys, keys_used, scores, ahead) }
         };
     }
     for_rows!(n_rows, tiles);
@@ -127,12 +121,8 @@ unsafe fn scores_tiles<L: Lanes, const F16: bool, const M: usize, const V: usize
                 }
             }
         }
-        for m in 0..M {
-            for v in 0..V {
-                // SAFETY: as above.
-                unsafe { l.store(scores.add(m * PAGE_LEN + key + v * L::N), acc[m][v]) };
-            }
-        }
+        // SAFETY: as above.
+        unsafe { store_tile(l, &acc, scores.add(key), PAGE_LEN) };
     }
 }
 
@@ -162,18 +152,15 @@ pub(super) unsafe fn values<L: Lanes, const F16: bool>(
             let mut ahead = Ahead::new(ahead, n_tiles, keys_used.len());
             let mut col = 0;
             while col < stride {
+                let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
                 // SAFETY: so many vectors from `col` on lie in the row; the rest as the caller says.
-                unsafe {
+                col += unsafe {
                     if col + $v * L::N <= stride {
-                        let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
-                        values_tile::<L, F16, $m, $v>(l, at, weights, values, factors, sums, &mut ahead);
-                        col += $v * L::N;
+                        values_tile::<L, F16, $m, $v>(l, at, weights, values, factors, sums, &mut ahead)
                     } else {
-                        let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
-                        values_tile::<L, F16, $m, 1>(l, at, weights, values, factors, sums, &mut ahead);
-                        col += L::N;
+                        values_tile::<L, F16, $m, 1>(l, at, weights, values, factors, sums, &mut ahead)
                     }
-                }
+                };
             }
         }};
     }
@@ -189,7 +176,7 @@ struct ValuesAt {
 }
 
 /// # Safety
-/// As [`values`], with M rows and V vectors of columns from `at.col` on.
+/// As [`values`], with M rows and V vectors of columns from `at.col` on; returns the number of columns.
 #[inline(always)]
 unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize>(
     l: L,
@@ -199,7 +186,7 @@ unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize>
     factors: *const f32,
     sums: *mut f32,
     ahead: &mut Ahead,
-) {
+) -> usize {
     let ValuesAt { stride, col, keys_used } = at;
     let mut acc = [[l.splat(0.0); V]; M];
     for m in 0..M {
@@ -224,10 +211,26 @@ unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize>
             }
         }
     }
+    // SAFETY: as above.
+    unsafe { store_tile(l, &acc, sums.add(col), stride) };
+    V * L::N
+}
+
+/// Writes the sums of a tile into rows that lie `stride` apart.
+///
+/// # Safety
+/// M rows of V vectors must be writable there.
+#[inline(always)]
+unsafe fn store_tile<L: Lanes, const M: usize, const V: usize>(
+    l: L,
+    acc: &[[L::V; V]; M],
+    to: *mut f32,
+    stride: usize,
+) {
     for m in 0..M {
         for v in 0..V {
-            // SAFETY: as above.
-            unsafe { l.store(sums.add(m * stride + col + v * L::N), acc[m][v]) };
+            // SAFETY: as the caller promises.
+            unsafe { l.store(to.add(m * stride + v * L::N), acc[m][v]) };
         }
     }
 }

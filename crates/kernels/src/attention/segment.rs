@@ -145,29 +145,23 @@ impl AttendTask<'_> {
         if first >= end {
             return;
         }
-        let end_of_task = (self.task.first_segment + self.task.n_segments) * SEGMENT_LEN;
-        let end_page = self.seen(n_tokens - 1).end.min(end_of_task).div_ceil(PAGE_LEN);
         for page_idx in first / PAGE_LEN..end.div_ceil(PAGE_LEN) {
             match self.call.kv.kv_type() {
-                KvType::F16 => self.page::<L, true>(l, page_idx, end_page, rows),
-                KvType::F32 => self.page::<L, false>(l, page_idx, end_page, rows),
+                KvType::F16 => self.page::<L, true>(l, page_idx, rows),
+                KvType::F32 => self.page::<L, false>(l, page_idx, rows),
             }
         }
     }
 
     /// Adds a page to `rows.segment`.
     #[inline(always)]
-    fn page<L: Lanes, const F16: bool>(&self, l: L, page_idx: usize, end_page: usize, rows: &mut Rows<'_>) {
+    fn page<L: Lanes, const F16: bool>(&self, l: L, page_idx: usize, rows: &mut Rows<'_>) {
         let (call, task) = (self.call, &self.task);
         let (k, stride) = (call.shape.k, call.shape.v_stride());
         let head = call.kv.head(self.span.pages[page_idx], task.kv_head);
         let key_bytes = k * PAGE_LEN * call.kv.kv_type().bytes();
         let (keys, vals) = head.split_at(key_bytes);
-        let next = match self.next {
-            _ if page_idx + 1 < end_page => call.kv.head(self.span.pages[page_idx + 1], task.kv_head),
-            Some((span, next)) => call.kv.head(span.pages[first_page(call, span, &next)], next.kv_head),
-            None => &[],
-        };
+        let next = self.after(page_idx);
         let (next_keys, next_vals) = next.split_at(key_bytes.min(next.len()));
         let first_pos = page_idx * PAGE_LEN;
         // The keys of this page that a token sees.
@@ -211,6 +205,18 @@ impl AttendTask<'_> {
                     share(next_vals, tile, n_tiles),
                 );
             }
+        }
+    }
+
+    /// What is read after a page, here or by the next task; empty if that is nothing.
+    fn after(&self, page_idx: usize) -> &[u8] {
+        let AttendTask { call, span, task, next, .. } = self;
+        let end_of_task = (task.first_segment + task.n_segments) * SEGMENT_LEN;
+        let end = self.seen(task.n_tokens - 1).end.min(end_of_task);
+        match next {
+            _ if (page_idx + 1) * PAGE_LEN < end => call.kv.head(span.pages[page_idx + 1], task.kv_head),
+            Some((span, next)) => call.kv.head(span.pages[first_page(call, span, next)], next.kv_head),
+            None => &[],
         }
     }
 

@@ -132,25 +132,49 @@ fn models() -> Vec<Model> {
     models
 }
 
+/// Compares every `step`th position, and the last ones, with double precision.
+fn compare(pool: &Pool, model: &Model, n: usize, chunk: usize, step: usize) {
+    let sequence = Sequence::random(model, n as u64, n);
+    let found = run_in_chunks(pool, model, &sequence, chunk);
+    let dv = model.head_dim_v;
+    for pos in (0..n).filter(|pos| pos % step == 0 || pos + 3 > n) {
+        for head in 0..model.n_heads {
+            let expected = sequence.exact(model, pos, head, 0.3);
+            let found = &found[(pos * model.n_heads + head) * dv..][..dv];
+            for (f, e) in found.iter().zip(&expected) {
+                let error = (f64::from(*f) - e).abs();
+                assert!(
+                    error <= TOLERANCE,
+                    "{:?} {model:?} pos {pos} of {n}, head {head}: {f} {e}",
+                    pool.isa()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn outputs_equal_double_precision_for_every_shape() {
     for pool in available_pools() {
         for model in models() {
             for n in [1, 2, 63, 64, 65, 300] {
-                let sequence = Sequence::random(&model, n as u64, n);
-                let found = run_in_chunks(&pool, &model, &sequence, n);
-                let dv = model.head_dim_v;
-                for pos in (0..n).filter(|pos| pos % 7 == 0 || pos + 3 > n) {
-                    for head in 0..model.n_heads {
-                        let expected = sequence.exact(&model, pos, head, 0.3);
-                        let found = &found[(pos * model.n_heads + head) * dv..][..dv];
-                        for (f, e) in found.iter().zip(&expected) {
-                            let error = (f64::from(*f) - e).abs();
-                            assert!(
-                                error <= TOLERANCE,
-                                "{:?} {model:?} pos {pos} of {n}, head {head}: {f} {e}",
-                                pool.isa()
-                            );
+                compare(&pool, &model, n, n, 7);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_group_size_and_odd_head_lengths_equal_double_precision() {
+    for pool in available_pools() {
+        for ty in [KvType::F16, KvType::F32] {
+            for n_heads in 1..=7 {
+                for (head_dim_k, head_dim_v) in [(8, 8), (32, 48), (24, 40)] {
+                    for (softcap, window) in [(None, None), (Some(3.0), None), (None, Some(40))] {
+                        let model =
+                            Model { n_heads, n_kv_heads: 1, head_dim_k, head_dim_v, ty, softcap, window };
+                        for (n, chunk) in [(1, 1), (3, 3), (130, 130), (130, 3)] {
+                            compare(&pool, &model, n, chunk, 13);
                         }
                     }
                 }
@@ -259,40 +283,4 @@ fn a_page_that_does_not_exist_is_refused() {
     let spans = [AttentionSpan { first_row: 0, n_rows: 1, first_pos: 0, pages: &[9] }];
     let (q, mut out) = (vec![0.0; 96], vec![0.0; 96]);
     attention(&pool, &q, 6, &spans, &cache.kv, 1.0, None, None, &mut out);
-}
-
-#[test]
-fn every_group_size_and_odd_head_lengths_equal_double_precision() {
-    for pool in available_pools() {
-        for ty in [KvType::F16, KvType::F32] {
-            for (n_heads, n_kv_heads) in [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1)] {
-                for (head_dim_k, head_dim_v) in [(8, 8), (32, 48), (24, 40)] {
-                    for (softcap, window) in [(None, None), (Some(3.0), None), (None, Some(40))] {
-                        let model =
-                            Model { n_heads, n_kv_heads, head_dim_k, head_dim_v, ty, softcap, window };
-                        for n in [1, 3, 130] {
-                            let sequence = Sequence::random(&model, n as u64, n);
-                            for chunk in [n, 3] {
-                                let found = run_in_chunks(&pool, &model, &sequence, chunk);
-                                let dv = model.head_dim_v;
-                                for pos in (0..n).filter(|pos| pos % 13 == 0 || pos + 3 > n) {
-                                    for head in 0..model.n_heads {
-                                        let expected = sequence.exact(&model, pos, head, 0.3);
-                                        let found = &found[(pos * model.n_heads + head) * dv..][..dv];
-                                        for (f, e) in found.iter().zip(&expected) {
-                                            assert!(
-                                                (f64::from(*f) - e).abs() <= TOLERANCE,
-                                                "{:?} {model:?} pos {pos} of {n}, head {head}: {f} {e}",
-                                                pool.isa()
-                                            );
-                                        }
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

@@ -22,11 +22,8 @@ pub(super) struct Rest {
 
 impl Rest {
     /// Workers that take no part in a run that begins now.
-    pub(super) fn n_resting(&mut self, now: Instant) -> usize {
-        if self.n_resting > 0 && self.until.is_none_or(|until| now >= until) {
-            self.n_resting = 0;
-        }
-        self.n_resting
+    pub(super) fn n_resting(&self, now: Instant) -> usize {
+        if self.until.is_some_and(|until| now < until) { self.n_resting } else { 0 }
     }
 
     /// A run that began at `begun` has been waiting since `since` for `n_inside` workers. True when they were put

@@ -47,30 +47,51 @@ fn exact(ty: WeightType, weights: &[f32], x: &[f32], n_cols: usize) -> (f64, f64
     (products.sum(), size)
 }
 
+/// A random matrix times random activations, compared with double precision.
+fn compare(pool: &Pool, ty: WeightType, Case { n_rows, n_cols, n_tokens }: Case) {
+    let data = random_blocks(ty, 1 + n_cols as u64, n_rows * n_cols);
+    let mut weights = vec![0.0; n_rows * n_cols];
+    dequantize(ty, &data, &mut weights);
+    let x = random_floats(n_tokens as u64, n_tokens * n_cols);
+    let mat = PackedMatrix::pack(pool, ty, n_rows, n_cols, &data).unwrap();
+    let mut activations = Activations::new();
+    activations.set(pool, &x, n_tokens, n_cols);
+    let mut out = vec![f32::NAN; n_tokens * n_rows];
+    project(pool, &activations, &[&mat], &mut [&mut out]);
+    for (i, &found) in out.iter().enumerate() {
+        let (token, row) = (i / n_rows, i % n_rows);
+        let (expected, size) =
+            exact(ty, &weights[row * n_cols..][..n_cols], &x[token * n_cols..][..n_cols], n_cols);
+        let error = (f64::from(found) - expected).abs();
+        assert!(
+            error <= TOLERANCE * size,
+            "{:?} {ty:?} [{n_rows}, {n_cols}] token {token} of {n_tokens}, row {row}: found {found}, expected {expected}",
+            pool.isa()
+        );
+    }
+    // Added to what is there it is the same product.
+    let before = random_floats(6, n_tokens * n_rows);
+    let mut added = before.clone();
+    project_add(pool, &activations, &mat, 0.22, &mut added);
+    for ((added, before), product) in added.iter().zip(&before).zip(&out) {
+        assert_eq!(
+            *added,
+            0.22 * product + before,
+            "{:?} {ty:?} [{n_rows}, {n_cols}] of {n_tokens}",
+            pool.isa()
+        );
+    }
+}
+
 #[test]
 fn products_equal_double_precision_for_every_type_and_shape() {
     for pool in available_pools() {
         for ty in WeightType::ALL {
-            for Case { n_rows, n_cols, n_tokens } in cases(ty) {
-                let data = random_blocks(ty, 1 + n_cols as u64, n_rows * n_cols);
-                let mut weights = vec![0.0; n_rows * n_cols];
-                dequantize(ty, &data, &mut weights);
-                let x = random_floats(n_tokens as u64, n_tokens * n_cols);
-                let mat = PackedMatrix::pack(&pool, ty, n_rows, n_cols, &data).unwrap();
-                let mut activations = Activations::new();
-                activations.set(&pool, &x, n_tokens, n_cols);
-                let mut out = vec![f32::NAN; n_tokens * n_rows];
-                project(&pool, &activations, &[&mat], &mut [&mut out]);
-                for (i, &found) in out.iter().enumerate() {
-                    let (token, row) = (i / n_rows, i % n_rows);
-                    let (expected, size) =
-                        exact(ty, &weights[row * n_cols..][..n_cols], &x[token * n_cols..][..n_cols], n_cols);
-                    let error = (f64::from(found) - expected).abs();
-                    assert!(
-                        error <= TOLERANCE * size,
-                        "{:?} {ty:?} [{n_rows}, {n_cols}] token {token} of {n_tokens}, row {row}: found {found}, expected {expected}",
-                        pool.isa()
-                    );
+            cases(ty).into_iter().for_each(|case| compare(&pool, ty, case));
+            let n_cols = 2 * ty.block_len().max(32);
+            for n_rows in [5, 16, 17, 23, 32, 40, 48, 49] {
+                for n_tokens in (1..=17).chain([33]) {
+                    compare(&pool, ty, Case { n_rows, n_cols, n_tokens });
                 }
             }
         }
@@ -229,53 +250,6 @@ fn a_row_that_is_not_finite_gives_not_a_number_and_harms_no_other() {
                     "{:?} token {token}: {out:?}",
                     pool.isa()
                 );
-            }
-        }
-    }
-}
-
-#[test]
-fn every_type_at_odd_row_counts_and_many_tokens_also_added() {
-    for pool in available_pools() {
-        for ty in WeightType::ALL {
-            for n_rows in [5, 16, 17, 23, 32, 40, 48, 49] {
-                let n_cols = 2 * ty.block_len().max(32);
-                let data = random_blocks(ty, 4 + n_rows as u64, n_rows * n_cols);
-                let mut weights = vec![0.0; n_rows * n_cols];
-                dequantize(ty, &data, &mut weights);
-                let mat = PackedMatrix::pack(&pool, ty, n_rows, n_cols, &data).unwrap();
-                for n_tokens in (1..=17).chain([33]) {
-                    let x = random_floats(5, n_tokens * n_cols);
-                    let mut activations = Activations::new();
-                    activations.set(&pool, &x, n_tokens, n_cols);
-                    let mut product = vec![f32::NAN; n_tokens * n_rows];
-                    project(&pool, &activations, &[&mat], &mut [&mut product]);
-                    for (i, &found) in product.iter().enumerate() {
-                        let (token, row) = (i / n_rows, i % n_rows);
-                        let (expected, size) = exact(
-                            ty,
-                            &weights[row * n_cols..][..n_cols],
-                            &x[token * n_cols..][..n_cols],
-                            n_cols,
-                        );
-                        assert!(
-                            (f64::from(found) - expected).abs() <= TOLERANCE * size,
-                            "{:?} {ty:?} {n_rows} {n_tokens}",
-                            pool.isa()
-                        );
-                    }
-                    let before = random_floats(6, n_tokens * n_rows);
-                    let mut found = before.clone();
-                    project_add(&pool, &activations, &mat, 0.22, &mut found);
-                    for ((found, before), product) in found.iter().zip(&before).zip(&product) {
-                        assert_eq!(
-                            *found,
-                            0.22 * product + before,
-                            "{:?} {ty:?} {n_rows} {n_tokens}",
-                            pool.isa()
-                        );
-                    }
-                }
             }
         }
     }

@@ -191,8 +191,11 @@ struct Plan {
 impl Plan {
     fn of(config: &HostConfig, open: &OpenModel) -> Result<Plan, Failure> {
         let trained = open.config.max_seq_len;
-        let wish =
-            ContextWish { ctx: config.ctx, kv_memory_bytes: config.kv_memory_bytes, n_conversations: 2 };
+        let wish = ContextWish {
+            ctx: config.ctx.map(|ctx| ctx.min(trained)),
+            kv_memory_bytes: config.kv_memory_bytes,
+            n_conversations: 2,
+        };
         let total_bytes = MachineMemory::read().total_bytes;
         let plan = ContextPlan::new(wish, trained, kv_bytes_per_token(&open.config), total_bytes);
         let ContextPlan { max_seq_len, kv_memory_bytes } = plan;

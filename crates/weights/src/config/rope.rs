@@ -20,7 +20,7 @@
 use super::ConfigError;
 use super::read::Keys;
 use crate::architecture::Facts;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, quote};
 use crate::tensor_type::{TensorKind, TensorType};
 
 /// A rotary embedding.
@@ -182,7 +182,7 @@ fn read_scaling(
         _ => Err(keys.out_of_range(
             "rope.scaling.type",
             "none, linear, yarn or longrope",
-            format_args!("\"{kind}\""),
+            quote(kind.as_bytes()),
         )),
     }
 }
