@@ -17,13 +17,10 @@ use crate::conversation::{Conversation, Piece};
 use crate::terminal::{Interrupted, piped_stdin, without_control_characters};
 
 pub(crate) fn run(args: cli::Run) -> Result<()> {
-    let prompt = match (args.prompt, piped_stdin()?) {
-        (Some(prompt), Some(piped)) if !piped.is_empty() => {
-            let text = String::from_utf8(piped).context("standard input is not UTF-8 text")?;
-            format!("{prompt}\n\n{text}")
-        }
+    let prompt = match (args.prompt, piped_text()?) {
+        (Some(prompt), Some(text)) if !text.is_empty() => format!("{prompt}\n\n{text}"),
         (Some(prompt), _) => prompt,
-        (None, Some(piped)) => String::from_utf8(piped).context("standard input is not UTF-8 text")?,
+        (None, Some(text)) => text,
         (None, None) => {
             bail!("no prompt; give one, as in: daybreak run {} \"why is the sky blue?\"", args.model)
         }
@@ -71,6 +68,14 @@ pub(crate) fn run(args: cli::Run) -> Result<()> {
         eprintln!("daybreak: the answer was cut where the context ended; --ctx N makes it longer");
     }
     Ok(())
+}
+
+/// Text from a pipe, without the line ends that `echo` and editors put behind it: so that it is asked what is asked
+/// when the same words stand on the command line.
+fn piped_text() -> Result<Option<String>> {
+    let Some(bytes) = piped_stdin()? else { return Ok(None) };
+    let text = String::from_utf8(bytes).context("standard input is not UTF-8 text")?;
+    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 /// The grammar of the form that was asked for, compiled before the model is loaded: an error is told at once.

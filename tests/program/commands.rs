@@ -34,19 +34,27 @@ fn run_takes_a_context_longer_than_the_trained_one() {
 #[test]
 fn run_reads_a_pipe() {
     let home = tempfile::tempdir().expect("a folder");
-    let mut child = daybreak(home.path())
-        .arg("run")
-        .arg(model())
-        .args(["-n", "40", "--temperature", "0"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut stdin = child.stdin.take().expect("piped");
-    std::io::Write::write_all(&mut stdin, b"What is the capital of Italy?").expect("it reads");
-    drop(stdin);
-    let text = ok(child.wait_with_output().expect("it ends"));
-    assert!(text.contains("Rome"), "{text}");
+    let question = "What is the capital of Italy?";
+    let ask = |words: Option<&str>| {
+        let mut child = daybreak(home.path())
+            .arg("run")
+            .arg(model())
+            .args(words)
+            .args(["-n", "20", "--temperature", "0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        if words.is_none() {
+            std::io::Write::write_all(&mut stdin, format!("{question}\n").as_bytes()).expect("it reads");
+        }
+        drop(stdin);
+        ok(child.wait_with_output().expect("it ends"))
+    };
+    let answer = ask(None);
+    assert!(answer.split_whitespace().count() > 3, "{answer}");
+    assert_eq!(answer, ask(Some(question)));
 }
 
 #[test]
