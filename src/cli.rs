@@ -172,6 +172,10 @@ pub(crate) struct Serve {
     /// The address to listen on; beyond loopback an API key is required.
     #[arg(long, default_value = "127.0.0.1", value_name = "H")]
     pub(crate) host: String,
+    /// Disk for what conversations were computed to, so that a long one goes on at once after a restart: bytes, or
+    /// with K, M, G; 0 keeps nothing. It is deleted with its conversation, the least recently used first.
+    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = parse_bytes)]
+    pub(crate) kv_disk: u64,
     /// The port to listen on (0: any free one).
     #[arg(short, long, default_value_t = 8420, value_name = "P")]
     pub(crate) port: u16,

@@ -43,6 +43,7 @@ pub(crate) fn serve(args: cli::Serve) -> Result<()> {
         isa: isa()?,
         ctx: args.engine.ctx.map(|ctx| ctx as usize),
         kv_memory_bytes: args.engine.kv_memory,
+        kv_disk_bytes: args.kv_disk,
         prompt_lookup: args.engine.prompt_lookup,
         chat_template: read_template(args.engine.chat_template.as_deref())?,
         api_key: args.api_key,

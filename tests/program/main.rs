@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod commands;
+mod kept;
 mod quantize;
+mod serve;
 mod serving;
 
 use std::path::{Path, PathBuf};

@@ -1,77 +1,10 @@
 //! `daybreak serve` as a process: start, answers, what stands in its way, and how it ends.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::Read;
+use std::process::Stdio;
 
+use crate::serve::Server;
 use crate::{assert_one_line_error, daybreak, model};
-
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    /// Starts it and waits for the line with its address.
-    fn spawn(command: &mut Command) -> Server {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
-        let stdout = child.stdout.take().expect("piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("the address");
-        let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-        Server { child, port: port.unwrap_or_else(|| panic!("no port in {line:?}")) }
-    }
-
-    /// With the real model, once it answers.
-    fn start(home: &Path, args: &[&str]) -> Server {
-        let mut command = daybreak(home);
-        command.arg("serve").arg("--model").arg(model()).args(["--port", "0"]).args(args);
-        let server = Server::spawn(&mut command);
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !server.get("/health").starts_with("HTTP/1.1 200") {
-            assert!(Instant::now() < deadline, "the server did not become healthy");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-
-    fn request(&self, text: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a time limit");
-        stream.write_all(text.as_bytes()).expect("the server reads");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("the server answers");
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-
-    fn get(&self, path: &str) -> String {
-        self.request(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
-    }
-
-    fn post(&self, path: &str, body: &str) -> String {
-        self.request(&format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n{body}",
-            body.len()
-        ))
-    }
-
-    fn terminate(mut self) -> i32 {
-        let kill = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
-        assert!(kill.success());
-        self.child.wait().expect("it ends").code().expect("an exit code, not a signal")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Already ended after `terminate`.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_question_over_http_is_answered_and_the_server_ends_cleanly() {

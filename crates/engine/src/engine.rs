@@ -147,6 +147,10 @@ impl Engine {
         sequence.cache_scope = request.cache_scope;
         sequence.fair_key = request.fair_key;
         sequence.priority = request.priority;
+        if let Some(keep) = &request.keep {
+            keep.saved.allow(&keep.name);
+        }
+        sequence.keep = request.keep;
         self.enqueue(sequence, true)?;
         Ok(Generation { events, cancelled })
     }

@@ -31,6 +31,8 @@ mod pages;
 mod profile;
 mod random;
 mod sampler;
+mod saved;
+mod saving;
 
 mod evaluation;
 
@@ -49,4 +51,5 @@ pub use request::{
     BitMask, Constraint, Event, FinishReason, Generate, Generation, MAX_LOGPROBS, OnRow, SamplingParams,
     Timings, TokenId,
 };
+pub use saved::{Keep, SavedPrefixes};
 pub use stats::EngineStats;

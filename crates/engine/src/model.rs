@@ -184,6 +184,29 @@ impl Model {
         (weights + kv + buffers) as u64
     }
 
+    /// Bytes of a page in all layers.
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.kv.iter().map(|layer| layer.bytes() / layer.n_pages().max(1)).sum()
+    }
+
+    /// A page of all layers, one behind the other: [page_bytes]
+    pub(crate) fn read_page(&self, page: PageId) -> Vec<u8> {
+        let mut data = Vec::with_capacity(self.page_bytes());
+        self.kv.iter().for_each(|layer| data.extend_from_slice(layer.page(page)));
+        data
+    }
+
+    /// Fills a page with what `read_page` gave: [page_bytes]
+    pub(crate) fn write_page(&mut self, page: PageId, data: &[u8]) {
+        let mut rest = data;
+        for layer in &mut self.kv {
+            let to = layer.page_mut(page);
+            let (from, behind) = rest.split_at(to.len());
+            to.copy_from_slice(from);
+            rest = behind;
+        }
+    }
+
     /// Copies the first `n_tokens` of a page to another, in every layer.
     pub(crate) fn copy_page(&mut self, from: PageId, to: PageId, n_tokens: usize) {
         for layer in &mut self.kv {

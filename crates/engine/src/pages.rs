@@ -149,6 +149,21 @@ impl PageTable {
         Some(idx)
     }
 
+    /// The page that holds the last `page_len` of these tokens below all others, if it is there; nobody's share changes.
+    ///
+    /// tokens: whole pages, at least one
+    pub(crate) fn page_of(&self, scope: u64, tokens: &[TokenId]) -> Option<PageId> {
+        let mut parent = None;
+        for tokens in tokens.chunks_exact(self.page_len) {
+            let (idx, n_common) = self.best_child(scope, parent, tokens)?;
+            if n_common < self.page_len {
+                return None;
+            }
+            parent = Some(idx);
+        }
+        parent.map(|idx| self.page(idx))
+    }
+
     /// Turns a full page that the caller owns into a node below `parent`, with the caller as user.
     ///
     /// tokens: [page_len]. If the tree already holds this very content, that node is shared and the

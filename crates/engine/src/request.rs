@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::error::EngineError;
+use crate::saved::Keep;
 
 /// A token id, an index into the model's vocabulary.
 pub type TokenId = u32;
@@ -173,6 +174,8 @@ pub struct Generate {
     pub fair_key: u64,
     /// Higher goes first, whatever the shares.
     pub priority: i8,
+    /// Where its keys and values are kept for later runs of the program, if they are.
+    pub keep: Option<Keep>,
     /// Which tokens are allowed at each step.
     pub constraint: Option<Box<dyn Constraint>>,
 }
@@ -191,6 +194,7 @@ impl Generate {
             cache_scope: 0,
             fair_key: 0,
             priority: 0,
+            keep: None,
             constraint: None,
         }
     }

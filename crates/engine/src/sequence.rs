@@ -18,6 +18,8 @@ use crate::masking::Masked;
 use crate::pages::{NodeIdx, PageId, PageTable};
 use crate::request::{Event, FinishReason, OnRow, Timings, TokenId};
 use crate::sampler::Sampler;
+use crate::saved::Keep;
+use crate::saving::Restoring;
 
 /// A request from its submission to its end.
 pub(crate) struct Sequence {
@@ -35,8 +37,12 @@ pub(crate) struct Sequence {
     pub(crate) cache_scope: u64,
     pub(crate) fair_key: u64,
     pub(crate) priority: i8,
-    /// Prompt tokens found in the cache.
+    /// Prompt tokens found in the cache, in memory or on disk.
     pub(crate) n_cached: usize,
+    /// Where its keys and values are kept on disk.
+    pub(crate) keep: Option<Keep>,
+    /// Its next pages, while they come from there.
+    pub(crate) restoring: Option<Restoring>,
     pub(crate) submitted: Instant,
     pub(crate) started: Option<Instant>,
     pub(crate) first_token: Option<Instant>,
@@ -91,6 +97,8 @@ impl Sequence {
             fair_key: 0,
             priority: 0,
             n_cached: 0,
+            keep: None,
+            restoring: None,
             submitted: Instant::now(),
             started: None,
             first_token: None,
@@ -163,6 +171,24 @@ impl Sequence {
             self.n_computed += PAGE_LEN;
         }
         self.n_computed - n_before
+    }
+
+    /// Takes over a page that was computed in another run of the program: the one in which the next token lies, whole.
+    /// `false` if there is no room for it.
+    pub(crate) fn restore(
+        &mut self,
+        table: &mut PageTable,
+        page_idx: usize,
+        fill: impl FnOnce(PageId),
+    ) -> bool {
+        if page_idx != self.n_computed / PAGE_LEN || !self.grow(table, (page_idx + 1) * PAGE_LEN) {
+            return false;
+        }
+        fill(self.pages[page_idx]);
+        self.n_cached += (page_idx + 1) * PAGE_LEN - self.n_computed;
+        self.n_computed = (page_idx + 1) * PAGE_LEN;
+        self.settle(table);
+        true
     }
 
     /// Whether the next page that it needs is among the next `n_tokens` of `other`.
@@ -280,6 +306,7 @@ impl Sequence {
             table.free(page);
         }
         self.pages.clear();
+        self.restoring = None;
         table.release(&self.path);
         self.path.clear();
         self.n_computed = 0;

@@ -19,6 +19,8 @@ pub struct EngineStats {
     pub prompt_tokens_total: u64,
     /// Prompt tokens that came from cached pages.
     pub cached_tokens_total: u64,
+    /// Prompt tokens among these that came from the disk.
+    pub restored_tokens_total: u64,
     /// Tokens generated.
     pub generated_tokens_total: u64,
     /// Tokens guessed from what stands in prompt and answer, and computed beside the certain ones.

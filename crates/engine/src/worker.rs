@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kernels::PAGE_LEN;
 
@@ -26,9 +26,13 @@ use crate::pages::PageTable;
 use crate::profile::Phase;
 use crate::request::{Event, FinishReason};
 use crate::sampler::Choice;
+use crate::saving::Saver;
 use crate::scheduler::{FairShares, Pace, StepRows, seniority};
 use crate::sequence::{Sequence, Work};
 use crate::stats::EngineStats;
+
+/// How long the thread sleeps where only the disk is waited for.
+const DISK_PAUSE: Duration = Duration::from_millis(1);
 
 /// Everything that the engine's thread owns.
 pub(crate) struct Worker {
@@ -50,6 +54,7 @@ pub(crate) struct Worker {
     ended: Vec<(Sequence, Result<FinishReason, EngineError>)>,
     scratch: Vec<Mutex<DrawScratch>>,
     masks: MaskHelper,
+    saver: Saver,
     totals: EngineStats,
     mean_request_s: f64,
 }
@@ -71,6 +76,7 @@ impl Worker {
             ended: Vec::new(),
             scratch: (0..model.max_logit_rows()).map(|_| new_scratch()).collect(),
             masks: MaskHelper::default(),
+            saver: Saver::new(&model, &shared.config),
             totals: EngineStats::default(),
             mean_request_s: 1.0,
             model,
@@ -86,6 +92,7 @@ impl Worker {
             while self.take_requests() {
                 self.step();
             }
+            self.saver.finish(&self.table, &self.model);
         }));
         let error = match outcome {
             Ok(()) => EngineError::Stopped,
@@ -108,7 +115,17 @@ impl Worker {
                 break;
             }
             inbox.n_held = 0;
-            inbox = shared.wake.wait(inbox).unwrap_or_else(|e| e.into_inner());
+            if self.saver.is_idle() {
+                inbox = shared.wake.wait(inbox).unwrap_or_else(|e| e.into_inner());
+                continue;
+            }
+            drop(inbox);
+            self.saver.advance(&self.table, &self.model, usize::MAX);
+            inbox = lock(&shared.inbox);
+            if inbox.requests.is_empty() && inbox.closed.is_none() {
+                let waited = shared.wake.wait_timeout(inbox, DISK_PAUSE);
+                inbox = waited.unwrap_or_else(|e| e.into_inner()).0;
+            }
         }
         for sequence in inbox.requests.drain(..) {
             self.fair.enter(sequence.fair_key);
@@ -130,6 +147,9 @@ impl Worker {
         self.plan();
         if self.batch.n_rows() > 0 {
             self.compute(began);
+            self.saver.advance(&self.table, &self.model, 1);
+        } else if let Some(restoring) = self.running.iter_mut().find_map(|s| s.restoring.as_mut()) {
+            restoring.wait(DISK_PAUSE);
         }
         self.publish();
         self.model.stopwatch.lap(Phase::Scheduling, 0, 0);
@@ -172,6 +192,7 @@ impl Worker {
             let sequence = &mut self.waiting[0];
             let model = &mut self.model;
             sequence.begin(&mut self.table, |from, to, n| model.copy_page(from, to, n));
+            sequence.restoring = self.saver.restore(sequence);
             let n_wanted = sequence.n_pages_wanted();
             let fits = n_promised + n_wanted <= self.table.n_available();
             if !fits && !self.running.is_empty() {
@@ -232,6 +253,9 @@ impl Worker {
             (0..self.running.len()).filter(|&i| !self.running[i].is_decoding()).collect();
         prompts.sort_by_key(|&i| self.fair.order(&self.running[i]));
         for i in prompts {
+            if self.take_restored(i, n_decoding > 0) {
+                continue;
+            }
             let n_found = self.running[i].catch_up(&mut self.table);
             self.running[i].n_cached += n_found;
             self.totals.cached_tokens_total += n_found as u64;
@@ -250,7 +274,8 @@ impl Worker {
                 room -= n_tokens;
             }
         }
-        if self.planned.is_empty() && self.running.len() > 1 {
+        let is_restoring = self.running.iter().any(|sequence| sequence.restoring.is_some());
+        if self.planned.is_empty() && self.running.len() > 1 && !is_restoring {
             // Every page is held by prompts that cannot go on: the youngest gives way.
             self.preempt_last();
         }
@@ -259,6 +284,35 @@ impl Worker {
         }
         self.planned.sort_unstable();
         self.fill_batch();
+    }
+
+    /// Takes the pages of `running[i]` that have come from disk, one of them where others wait for this step; whether
+    /// more are to come.
+    fn take_restored(&mut self, i: usize, others_wait: bool) -> bool {
+        let sequence = &mut self.running[i];
+        let Some(mut restoring) = sequence.restoring.take() else {
+            return false;
+        };
+        let n_before = sequence.n_computed;
+        let mut goes_on = true;
+        while goes_on && let Some((page_idx, page)) = restoring.next() {
+            let model = &mut self.model;
+            let fill = |id| model.write_page(id, &page.data);
+            goes_on = sequence.restore(&mut self.table, page_idx, fill) && !others_wait;
+        }
+        let n_restored = sequence.n_computed - n_before;
+        if n_restored > 0 {
+            self.totals.cached_tokens_total += n_restored as u64;
+            self.totals.restored_tokens_total += n_restored as u64;
+            let (done, total, cached) = (sequence.n_computed, sequence.n_prompt, sequence.n_cached);
+            sequence.send(Event::Prefill { done, total, cached });
+        }
+        // A page that found no room ends it: what is missing is computed.
+        let is_open = restoring.is_open() && (goes_on || (others_wait && n_restored > 0));
+        if is_open {
+            sequence.restoring = Some(restoring);
+        }
+        is_open
     }
 
     /// Lets the planned answers guess tokens where that is expected to pay.
@@ -454,7 +508,11 @@ impl Worker {
 
     /// Takes a sequence's pages back; its caller is told at the end of the step.
     fn end(&mut self, mut sequence: Sequence, outcome: Result<FinishReason, EngineError>) {
+        let n_settled = sequence.n_computed / PAGE_LEN * PAGE_LEN;
         sequence.retire(&mut self.table);
+        if let (Some(keep), true) = (sequence.keep.take(), outcome.is_ok()) {
+            self.saver.add(keep, sequence.cache_scope, &sequence.tokens[..n_settled]);
+        }
         self.fair.leave(sequence.fair_key);
         self.is_starved = false;
         let took = sequence.submitted.elapsed().as_secs_f64();

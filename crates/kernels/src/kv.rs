@@ -6,6 +6,8 @@
 //! the system, in huge pages where it has them, when a page is first written.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use crate::Pool;
 use crate::aligned::AlignedBytes;
 use crate::disjoint::Disjoint;
@@ -139,11 +141,32 @@ impl KvLayer {
     /// When a page does not exist or `n_tokens` is more than a page.
     pub fn copy_page(&mut self, from: u32, to: u32, n_tokens: usize) {
         assert!(n_tokens <= PAGE_LEN, "a page holds {PAGE_LEN} tokens");
-        let page_bytes = self.data.len().checked_div(self.n_pages).unwrap_or(0);
-        let (from, to) = (from as usize, to as usize);
-        assert!(from < self.n_pages && to < self.n_pages, "pages {from} and {to} of {}", self.n_pages);
+        let (from, to) = (self.page_range(from), self.page_range(to));
         // Keys are transposed, so the first tokens are no range: the page goes as a whole.
-        self.data.copy_within(from * page_bytes..(from + 1) * page_bytes, to * page_bytes);
+        self.data.copy_within(from, to.start);
+    }
+
+    /// A page of all heads, as stored: only a layer of the same shape understands it.
+    ///
+    /// # Panics
+    /// When the page does not exist.
+    pub fn page(&self, page: u32) -> &[u8] {
+        &self.data[self.page_range(page)]
+    }
+
+    /// As [`KvLayer::page`], to be filled with a page of a layer of the same shape.
+    ///
+    /// # Panics
+    /// When the page does not exist.
+    pub fn page_mut(&mut self, page: u32) -> &mut [u8] {
+        let range = self.page_range(page);
+        &mut self.data[range]
+    }
+
+    fn page_range(&self, page: u32) -> Range<usize> {
+        assert!((page as usize) < self.n_pages, "page {page} of {}", self.n_pages);
+        let page_bytes = self.data.len() / self.n_pages;
+        page as usize * page_bytes..(page as usize + 1) * page_bytes
     }
 
     pub(crate) fn kv_type(&self) -> KvType {

@@ -37,6 +37,8 @@ pub struct ServerConfig {
     /// Bytes for keys and values of each loaded model; none: two conversations of full length, at most a
     /// quarter of the memory.
     pub kv_memory_bytes: Option<u64>,
+    /// Bytes of disk for the keys and values of conversations, so that they go on after a restart; 0 keeps none.
+    pub kv_disk_bytes: u64,
     /// Whether tokens are guessed from what stands in prompt and answer; answers are the same.
     pub prompt_lookup: PromptLookup,
     /// A Jinja chat template to use instead of the models' own (the text, not the path).

@@ -9,7 +9,7 @@ mod text_events;
 
 use std::sync::Arc;
 
-use engine::TokenId;
+use engine::{Keep, TokenId};
 use serde_json::{Map, Value};
 use tokenizer::{ChatMessage, Grammar, GrammarError, GrammarSource, Reasoning};
 
@@ -121,6 +121,8 @@ pub(crate) struct Params {
     pub(crate) fair_key: u64,
     /// Higher goes first.
     pub(crate) priority: i8,
+    /// The conversation whose keys and values are kept on disk.
+    pub(crate) keep: Option<Keep>,
     /// The form that the answer must have.
     pub(crate) grammar: Option<Arc<Grammar>>,
 }
@@ -149,6 +151,7 @@ impl Params {
             cache_scope: 0,
             fair_key: 0,
             priority: 0,
+            keep: None,
             grammar: None,
         }
     }

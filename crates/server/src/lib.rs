@@ -16,6 +16,7 @@ mod guard;
 mod json_body;
 mod sessions;
 
+mod kept;
 mod model_host;
 mod params;
 

@@ -213,6 +213,12 @@ const MODEL_METRICS: &[ModelMetric] = &[
         value: |stats| stats.cached_tokens_total as f64,
     },
     ModelMetric {
+        name: "daybreak_restored_tokens_total",
+        kind: "counter",
+        help: "Prompt tokens among these that came from the disk.",
+        value: |stats| stats.restored_tokens_total as f64,
+    },
+    ModelMetric {
         name: "daybreak_generated_tokens_total",
         kind: "counter",
         help: "Tokens generated.",

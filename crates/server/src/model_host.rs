@@ -67,7 +67,7 @@ impl LoadedModel {
 
     /// Digest of its (first) file, lower-case hex; none until it has been computed in the background.
     pub(crate) fn sha256(&self) -> Option<String> {
-        self.open.sha256.clone().or_else(|| self.sha256.get().cloned())
+        self.sha256.get().cloned()
     }
 
     /// Digest of its chat template's source.

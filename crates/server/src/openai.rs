@@ -41,8 +41,8 @@ pub(crate) fn router() -> Router<AppState> {
 /// A request's body as bytes, and who sent it.
 pub(crate) struct RawRequest {
     body: Vec<u8>,
-    /// Who shares the machine with whom: one share for each address.
-    fair_key: u64,
+    /// Who shares the machine with whom, and whose cached prefixes may be used: one share for each address.
+    sender: u64,
 }
 
 impl FromRequest<AppState> for RawRequest {
@@ -53,7 +53,7 @@ impl FromRequest<AppState> for RawRequest {
         request.extensions().get::<Peer>().map(|peer| peer.0.ip()).hash(&mut hasher);
         let limits = &state.config.limits;
         let body = read_body(request, limits.max_body_bytes, limits.body_timeout).await?;
-        Ok(RawRequest { body, fair_key: hasher.finish() })
+        Ok(RawRequest { body, sender: hasher.finish() })
     }
 }
 

@@ -23,7 +23,7 @@ use crate::model_host::{HostConfig, ModelHost};
 use crate::page_api::LAST_MODEL;
 use crate::sessions::Sessions;
 use crate::state::{AppState, Phase, Shutdown, now_ms};
-use crate::{app, connections, guard, health, metrics, openai, page, page_api, turn};
+use crate::{app, connections, guard, health, kept, metrics, openai, page, page_api, turn};
 
 /// How long connections have to send their last words once everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -206,8 +206,10 @@ async fn open(config: ServerConfig) -> Result<AppState, ServeError> {
         max_downloads: config.limits.max_downloads,
         max_model_bytes: config.limits.max_model_bytes,
     };
+    let saved = kept::open(&config, &store).await?;
     Ok(AppState {
         models: ModelHost::new(host, config.default_model.clone()),
+        saved,
         store,
         runs: turn::Runs::new(),
         metrics: Arc::new(Metrics::new()),

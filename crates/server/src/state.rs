@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use engine::SavedPrefixes;
 use tokio::sync::watch;
 
 use crate::config::ServerConfig;
@@ -20,6 +21,8 @@ pub(crate) struct AppState {
     pub(crate) models: ModelHost,
     /// Conversations and small values.
     pub(crate) store: store::Store,
+    /// Keys and values of conversations on disk, where that is wanted and possible.
+    pub(crate) saved: Option<SavedPrefixes>,
     /// Answers in progress.
     pub(crate) runs: Arc<Runs>,
     /// Counters.

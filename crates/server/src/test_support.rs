@@ -28,6 +28,7 @@ pub(crate) fn config(data_dir: &Path) -> ServerConfig {
         isa: Isa::Scalar,
         ctx: None,
         kv_memory_bytes: None,
+        kv_disk_bytes: 1 << 30,
         prompt_lookup: engine::PromptLookup::Auto,
         chat_template: None,
         api_key: None,

@@ -181,6 +181,20 @@ impl Store {
         Ok(done)
     }
 
+    /// All conversations of all owners that are not deleted, for the server's own housekeeping.
+    pub async fn conversation_ids(&self) -> Result<Vec<ConversationId>, StoreError> {
+        let view = self.snapshot().await?;
+        let ids: Vec<Uuid> = conversation::Entity::find()
+            .select_only()
+            .column(conversation::Column::Id)
+            .filter(conversation::Column::DeletedAt.is_null())
+            .into_tuple()
+            .all(&view)
+            .await?;
+        view.rollback().await?;
+        Ok(ids.into_iter().map(ConversationId).collect())
+    }
+
     /// The conversations, the most recently used first; with `search`, those that have the words.
     pub async fn list_conversations(
         &self,

@@ -14,6 +14,7 @@ use super::wire::{
 };
 use crate::error::ApiError;
 use crate::json_body::JsonBody;
+use crate::kept;
 use crate::state::AppState;
 use crate::turn::settings::Settings;
 
@@ -76,6 +77,7 @@ pub(crate) async fn delete(
     PathId(id): PathId<ConversationId>,
 ) -> Result<StatusCode, ApiError> {
     state.store.delete_conversation(owner(&state), id).await?;
+    kept::forget(&state, id).await;
     // Nobody waits for its answers any more; what they have said comes back with the conversation.
     state.runs.stop_conversation(owner(&state), id);
     Ok(StatusCode::NO_CONTENT)

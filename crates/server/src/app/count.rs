@@ -61,5 +61,6 @@ async fn plan(state: &AppState, request: &CountRequest) -> Result<Plan, ApiError
     if !draft.is_empty() {
         messages.push(user_message(&draft));
     }
-    Ok(Plan { owner, messages, settings, overflow: Overflow::Refuse, answer_so_far: None })
+    let overflow = Overflow::Refuse;
+    Ok(Plan { owner, conversation_id: None, messages, settings, overflow, answer_so_far: None })
 }

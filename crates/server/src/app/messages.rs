@@ -13,6 +13,7 @@ use super::wire::{
 };
 use crate::error::ApiError;
 use crate::json_body::JsonBody;
+use crate::kept;
 use crate::state::AppState;
 use crate::turn::run::Stop;
 use crate::turn::start;
@@ -95,6 +96,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let owner = owner(&state);
     let conversation = state.store.delete_message(owner, id).await?;
+    kept::forget(&state, conversation.id).await;
     for run in state.runs.of_conversation(owner, conversation.id) {
         if let Err(StoreError::NotFound { .. }) = state.store.message(owner, run.id).await {
             run.stop(Stop::Asked);

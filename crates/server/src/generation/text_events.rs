@@ -183,6 +183,7 @@ impl TextGeneration {
             cache_scope: params.cache_scope,
             fair_key: params.fair_key,
             priority: params.priority,
+            keep: params.keep,
             constraint,
         };
         let engine = model.engine.submit(request).map_err(|error| {

@@ -74,10 +74,10 @@ impl ModelHost {
                 Slot::Failed { failure: failure.clone(), stamp }
             }
         };
-        self.state().slots.insert(name, slot);
         if let Ok(model) = &outcome {
-            self.hash_later(&local, model);
+            self.find_digest(&local, model);
         }
+        self.state().slots.insert(name, slot);
         status.send_replace(LoadStatus::Done(outcome));
     }
 
@@ -152,17 +152,16 @@ impl ModelHost {
         }
     }
 
-    /// Computes the digest of a file that has none, when things are calm.
-    fn hash_later(&self, local: &LocalModel, model: &Arc<LoadedModel>) {
-        if model.open.sha256.is_some() {
+    /// Looks up the digest of a file that came without one, or computes it when things are calm.
+    fn find_digest(&self, local: &LocalModel, model: &Arc<LoadedModel>) {
+        let library = self.inner.config.library.clone();
+        if let Some(known) = model.open.sha256.clone().or_else(|| library.known_sha256(local)) {
+            let _ = model.sha256.set(known);
             return;
         }
-        let (library, local, model) =
-            (self.inner.config.library.clone(), local.clone(), Arc::downgrade(model));
+        let (local, model) = (local.clone(), Arc::downgrade(model));
         tokio::spawn(async move {
-            if library.known_sha256(&local).is_none() {
-                tokio::time::sleep(HASH_DELAY).await;
-            }
+            tokio::time::sleep(HASH_DELAY).await;
             let digest = tokio::task::spawn_blocking(move || library.sha256(&local)).await;
             if let (Ok(Ok(digest)), Some(model)) = (digest, model.upgrade()) {
                 let _ = model.sha256.set(digest);

@@ -70,7 +70,8 @@ pub(super) async fn create(State(state): State<AppState>, raw: RawRequest) -> Re
     let asked = constraint::check(&request.constraint)?;
     let model = state.models.get_or_default(request.shared.model.as_deref()).await?;
     let mut params = request.params(model.open.tokenizer.vocab_size())?;
-    params.fair_key = raw.fair_key;
+    params.cache_scope = raw.sender;
+    params.fair_key = raw.sender;
     params.grammar = compile(&model, asked).await?;
     let input = messages::check(&request.chat, model.open.template.reasoning())?;
     let prompt = prepare_chat(&model, input).await?;

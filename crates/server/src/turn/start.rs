@@ -19,6 +19,7 @@ use super::settings::Settings;
 use super::title;
 use crate::error::ApiError;
 use crate::generation::{ChatInput, Overflow, PreparedPrompt, generate, prepare_chat};
+use crate::kept;
 use crate::model_host::LoadedModel;
 use crate::state::AppState;
 
@@ -37,6 +38,8 @@ pub(crate) struct Said {
 /// A prompt that waits for its model.
 pub(crate) struct Plan {
     pub(crate) owner: OwnerId,
+    /// Where it belongs to one.
+    pub(crate) conversation_id: Option<ConversationId>,
     pub(crate) messages: Vec<ChatMessage>,
     pub(crate) settings: Settings,
     pub(crate) overflow: Overflow,
@@ -80,7 +83,8 @@ pub(crate) async fn begin_turn(
     let model = model_name(state, [said.model.as_deref(), conversation.model.as_deref()]).await?;
     let mut messages = chat_messages(settings.system_prompt.as_deref(), &std::mem::take(&mut branch));
     messages.push(user_message(&said.parts));
-    let plan = Plan { owner, messages, settings, overflow: said.overflow, answer_so_far: None };
+    let overflow = said.overflow;
+    let plan = Plan { owner, conversation_id: Some(id), messages, settings, overflow, answer_so_far: None };
     let starter = Starter::new(state, owner, model, plan).await?;
 
     let title = title::from_message(&said.parts);
@@ -119,7 +123,8 @@ pub(crate) async fn regenerate(
     let wanted = [model, answer.model.as_deref(), conversation.model.as_deref()];
     let model = model_name(state, wanted).await?;
     let messages = chat_messages(settings.system_prompt.as_deref(), &branch);
-    let plan = Plan { owner, messages, settings, overflow, answer_so_far: None };
+    let conversation_id = Some(conversation.id);
+    let plan = Plan { owner, conversation_id, messages, settings, overflow, answer_so_far: None };
     let starter = Starter::new(state, owner, model, plan).await?;
     let new = NewAnswer { parent_id, model: starter.model.clone() };
     let answer = state.store.begin_answer(owner, new).await?;
@@ -145,7 +150,14 @@ pub(crate) async fn continue_answer(
     let model = model_name(state, wanted).await?;
     let messages = chat_messages(settings.system_prompt.as_deref(), &branch);
     let so_far = Some(words_of(&answer.parts)).filter(|text| !text.is_empty());
-    let plan = Plan { owner, messages, settings, overflow: Overflow::Refuse, answer_so_far: so_far };
+    let plan = Plan {
+        owner,
+        conversation_id: Some(conversation.id),
+        messages,
+        settings,
+        overflow: Overflow::Refuse,
+        answer_so_far: so_far,
+    };
     let starter = Starter::new(state, owner, model, plan).await?;
     let answer = state.store.continue_answer(owner, id).await?;
     starter.run(state, &answer, None, None);
@@ -226,7 +238,9 @@ pub(crate) async fn begin_generation(
     plan: &Plan,
 ) -> Result<crate::generation::TextGeneration, ApiError> {
     let prompt = fit(model, plan).await?;
-    generate(state, model, &prompt, plan.settings.params(plan.owner))
+    let mut params = plan.settings.params(plan.owner);
+    params.keep = plan.conversation_id.and_then(|id| kept::keep(state, model, id));
+    generate(state, model, &prompt, params)
 }
 
 async fn fit(model: &Arc<LoadedModel>, plan: &Plan) -> Result<PreparedPrompt, ApiError> {
