@@ -83,13 +83,14 @@ class Server:
 
 
 class Daybreak(Server):
-    """`daybreak serve` with its own data folder."""
+    """`daybreak serve` with its own data folder, deleted with the `with` block if it still is `data` then."""
 
-    def __init__(self, file, threads, *flags):
-        self.data = tempfile.TemporaryDirectory()
+    def __init__(self, file, threads, *flags, data=None):
+        self.data = data or tempfile.TemporaryDirectory()
         command = [BIN, "serve", "--model", file, "--port", 0, "--data", self.data.name, "--threads", threads]
         super().__init__([*command, *flags], "health")
 
     def __exit__(self, *args):
         super().__exit__(*args)
-        self.data.cleanup()
+        if self.data:
+            self.data.cleanup()

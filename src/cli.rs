@@ -174,7 +174,7 @@ pub(crate) struct Serve {
     pub(crate) host: String,
     /// Disk for what conversations were computed to, so that a long one goes on at once after a restart: bytes, or
     /// with K, M, G; 0 keeps nothing. It is deleted with its conversation, the least recently used first.
-    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = parse_bytes_or_0)]
     pub(crate) kv_disk: u64,
     /// The port to listen on (0: any free one).
     #[arg(short, long, default_value_t = 8420, value_name = "P")]
@@ -444,6 +444,11 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         .filter(|bytes| *bytes >= 1.0 && *bytes < 1e15)
         .map(|bytes| bytes as u64)
         .ok_or_else(|| format!("{text:?} is not a size; write it like 67108864, 64M or 1.5G"))
+}
+
+/// As `parse_bytes`, and 0 for none.
+fn parse_bytes_or_0(text: &str) -> Result<u64, String> {
+    if text.trim() == "0" { Ok(0) } else { parse_bytes(text) }
 }
 
 #[cfg(test)]
