@@ -20,11 +20,25 @@ target_dir=${CARGO_TARGET_DIR:-$PWD/target}
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Zsanitizer=address -Cdebug-assertions"
-for target in "${targets[@]}"; do
-  CARGO_TARGET_DIR=$target_dir "${cargo[@]}" build --release --target "$triple" --bin "$target"
-  mkdir -p "corpus/$target" artifacts
+bins=()
+for target in "${targets[@]}"; do bins+=(--bin "$target"); done
+CARGO_TARGET_DIR=$target_dir "${cargo[@]}" build --release --target "$triple" "${bins[@]}"
+
+# Fuzzes one target; what it says goes to a log, whose last lines are shown.
+fuzz() {
+  mkdir -p "corpus/$1" artifacts
   # A file of 8 kB reaches every branch; the limits make a hang or a big allocation a finding.
-  "$target_dir/$triple/release/$target" "corpus/$target" "../testdata/$target/corpus" \
-    -max_total_time="$seconds" -max_len=8192 -timeout=10 -malloc_limit_mb=256 -rss_limit_mb=1500 \
-    -artifact_prefix="artifacts/$target-" -print_final_stats=1
-done
+  if "$built/$1" "corpus/$1" "../testdata/$1/corpus" -max_total_time="$seconds" -max_len=8192 -timeout=10 \
+    -malloc_limit_mb=256 -rss_limit_mb=1500 -artifact_prefix="artifacts/$1-" -print_final_stats=1 \
+    > "artifacts/$1.log" 2>&1; then
+    echo "$1: nothing found, $(sed -n 's/^stat::number_of_executed_units: *//p' "artifacts/$1.log") inputs"
+  else
+    tail -n 40 "artifacts/$1.log"
+    echo "$1: FOUND SOMETHING, see fuzz/artifacts"
+    return 1
+  fi
+}
+export -f fuzz
+export seconds built="$target_dir/$triple/release"
+# One after the other on each core.
+printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I TARGET bash -c 'fuzz TARGET'

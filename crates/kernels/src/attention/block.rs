@@ -8,7 +8,8 @@
 use crate::kv::{BLOCK_LEN, PAGE_LEN};
 use crate::simd::{Lanes, prefetch};
 
-/// Rows of a tile at most: with two vectors beside each other they keep all of 16 registers busy.
+/// Rows of a tile at most: with two vectors beside each other (of 16 floats, of which there are 32 registers, four) they
+/// keep the registers busy.
 const TILE_ROWS: usize = 6;
 
 /// The tiles of so many rows, alike in size, as (first row, number of rows).
@@ -19,16 +20,27 @@ pub(super) fn tiles(n_rows: usize) -> impl ExactSizeIterator<Item = (usize, usiz
 }
 
 /// Expands `$call!(M, V)` for the number of rows that `$m` is and a number of vectors beside each other: fewer sums
-/// would wait for each other, more would not fit 16 registers.
+/// would wait for each other, more would not fit the registers, of which the widest vectors have 32 and others 16.
 macro_rules! for_rows {
-    ($m:expr, $call:ident) => {
-        match $m {
-            1 => $call!(1, 4),
-            2 => $call!(2, 4),
-            3 => $call!(3, 2),
-            4 => $call!(4, 2),
-            5 => $call!(5, 2),
-            _ => $call!(6, 2),
+    ($l:ident, $m:expr, $call:ident) => {
+        if const { $l::N == BLOCK_LEN } {
+            match $m {
+                1 => $call!(1, 4),
+                2 => $call!(2, 4),
+                3 => $call!(3, 4),
+                4 => $call!(4, 4),
+                5 => $call!(5, 4),
+                _ => $call!(6, 4),
+            }
+        } else {
+            match $m {
+                1 => $call!(1, 4),
+                2 => $call!(2, 4),
+                3 => $call!(3, 2),
+                4 => $call!(4, 2),
+                5 => $call!(5, 2),
+                _ => $call!(6, 2),
+            }
         }
     };
 }
@@ -87,7 +99,7 @@ pub(super) unsafe fn scores<L: Lanes, const F16: bool>(
             unsafe { scores_tiles::<L, F16, $m, $v>(l, n_dims, q, keys, keys_used, scores, ahead) }
         };
     }
-    for_rows!(n_rows, tiles);
+    for_rows!(L, n_rows, tiles);
 }
 
 /// # Safety
@@ -164,7 +176,7 @@ pub(super) unsafe fn values<L: Lanes, const F16: bool>(
             }
         }};
     }
-    for_rows!(n_rows, tiles);
+    for_rows!(L, n_rows, tiles);
 }
 
 /// A tile of the second product.
