@@ -14,7 +14,7 @@ use crate::engine::EngineConfig;
 use crate::model::Model;
 use crate::pages::PageTable;
 use crate::request::TokenId;
-use crate::saved::{Keep, Layout, MIN_PAGES, SavedPage, Write, chain};
+use crate::saved::{Keep, Layout, MIN_PAGES, SavedPage, SavedPrefixes, Write, chain};
 use crate::sequence::Sequence;
 
 /// Conversations that wait; the oldest goes when there are more.
@@ -28,6 +28,8 @@ pub(crate) struct Saver {
     engine: u64,
     layout: Layout,
     waiting: VecDeque<Saving>,
+    /// Has pages that may not be written yet.
+    unflushed: Option<SavedPrefixes>,
 }
 
 /// A conversation that is being saved.
@@ -61,6 +63,7 @@ impl Saver {
             engine: xxh3_64(engine.as_bytes()),
             layout: Layout { page_len: PAGE_LEN, n_bytes: model.page_bytes() },
             waiting: VecDeque::new(),
+            unflushed: None,
         }
     }
 
@@ -105,7 +108,10 @@ impl Saver {
             };
             let before = chain(page.before, &page.page.tokens);
             match saving.keep.saved.write(*page) {
-                Ok(()) => (saving.next_page, saving.before) = (saving.next_page + 1, before),
+                Ok(()) => {
+                    (saving.next_page, saving.before) = (saving.next_page + 1, before);
+                    self.unflushed = Some(saving.keep.saved.clone());
+                }
                 Err(page) => {
                     saving.ready = Some(page);
                     return;
@@ -117,12 +123,13 @@ impl Saver {
     /// Saves what waits, for two seconds at most: the program is about to end.
     pub(crate) fn finish(&mut self, table: &PageTable, model: &Model) {
         let end = Instant::now() + FINISH_TIMEOUT;
-        let Some(last) = self.waiting.back().map(|saving| saving.keep.saved.clone()) else { return };
         while !self.is_idle() && Instant::now() < end {
             self.advance(table, model, usize::MAX);
             std::thread::sleep(Duration::from_micros(200));
         }
-        last.flush();
+        if let Some(saved) = self.unflushed.take() {
+            saved.flush();
+        }
     }
 
     /// Begins to bring back what a sequence that has just begun still lacks and the disk may have.

@@ -74,7 +74,7 @@ fn a_damaged_file_costs_time_only() {
             "byte {at}: {restored}"
         );
         // What was lost is saved again.
-        assert_eq!(std::fs::read(&file).unwrap(), good, "byte {at}");
+        assert!(std::fs::read(&file).unwrap() == good, "byte {at}");
     }
 }
 

@@ -126,7 +126,7 @@ fn a_damaged_file_holds_what_stands_before_the_damage() {
     assert_eq!(restore(&saved, "a", &tokens, 0), 2);
     saved = wait_for_note(saved, &tokens);
     save(&saved, "a", &tokens);
-    assert_eq!(std::fs::read(&path).unwrap(), good);
+    assert!(std::fs::read(&path).unwrap() == good);
 }
 
 /// The reader's last word comes after its last page.
