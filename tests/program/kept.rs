@@ -94,7 +94,9 @@ fn a_conversation_survives_every_end_and_goes_with_its_deletion() {
     assert_eq!(server.terminate(), 0);
     assert!(bytes_of(&kept) > 20_000_000, "{} bytes in {}", bytes_of(&kept), kept.display());
     server = start(home.path());
+    assert_eq!(metric(&server, "daybreak_kv_disk_bytes "), bytes_of(&kept) as f64);
     server.call("DELETE", &format!("/api/conversations/{id}"), &Json::Null);
+    assert_eq!(metric(&server, "daybreak_kv_disk_bytes "), 0.0);
     assert!(!kept.exists(), "{} is there", kept.display());
     assert_eq!(server.terminate(), 0);
     assert_eq!(bytes_of(kept.parent().expect("a folder")), 0);

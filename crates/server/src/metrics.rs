@@ -175,6 +175,9 @@ pub(crate) async fn show(State(state): State<AppState>) -> Response {
     let mut out = String::with_capacity(8192);
     state.metrics.write(&mut out);
     write_models(&mut out, &state);
+    head(&mut out, "daybreak_kv_disk_bytes", "gauge", "Keys and values of conversations on disk.");
+    let n_bytes = state.saved.as_ref().map_or(0, engine::SavedPrefixes::n_bytes);
+    let _ = writeln!(out, "daybreak_kv_disk_bytes {n_bytes}");
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, content_type)], out).into_response()
 }

@@ -203,7 +203,10 @@ on_both! {
         let (store, owner) = (&fresh.store, fresh.store.local_owner());
         let id = fresh.conversation().await;
         let turn = fresh.say_and_hear(id, None, "remember the milk", "I will").await;
+        let other = fresh.conversation().await;
+        assert_eq!(store.conversation_ids().await.unwrap().len(), 2);
         store.delete_conversation(owner, id).await.unwrap();
+        assert_eq!(store.conversation_ids().await.unwrap(), [other]);
         assert!(matches!(store.conversation(owner, id).await, Err(StoreError::NotFound { .. })));
         assert!(matches!(store.message(owner, turn.user.id).await, Err(StoreError::NotFound { .. })));
         assert!(matches!(store.delete_conversation(owner, id).await, Err(StoreError::NotFound { .. })));
