@@ -59,9 +59,13 @@ impl Server {
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> String {
+        self.send("POST", path, body)
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> String {
         self.request(&format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         ))
     }
@@ -69,12 +73,7 @@ impl Server {
     /// Calls the page's API; the answer must be JSON, or nothing.
     #[track_caller]
     pub(crate) fn call(&self, method: &str, path: &str, body: &Json) -> Json {
-        let body = body.to_string();
-        let answer = self.request(&format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        ));
+        let answer = self.send(method, path, &body.to_string());
         assert!(answer.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
         match answer.split_once("\r\n\r\n") {
             Some((_, body)) if !body.is_empty() => serde_json::from_str(body).expect("JSON"),

@@ -19,14 +19,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use file::Read;
 pub(crate) use file::{Layout, SavedPage};
 
+use crate::engine::lock;
 use crate::request::TokenId;
 
 /// Shorter prefixes are computed again as fast as they are read.
@@ -35,6 +36,8 @@ pub(crate) const MIN_PAGES: usize = 8;
 const PAGES_IN_FLIGHT: usize = 2;
 /// How long the end of a program waits for the last pages.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it looks whether the writer takes something.
+const FLUSH_PAUSE: Duration = Duration::from_micros(200);
 
 /// Where a request's keys and values are kept between runs of the program.
 #[derive(Clone)]
@@ -94,7 +97,6 @@ pub(crate) struct Write {
 #[derive(Default)]
 struct Index {
     entries: HashMap<String, Entry>,
-    n_bytes: u64,
     clock: u64,
 }
 
@@ -114,8 +116,7 @@ struct Pages {
 
 /// Tells a page's tokens and all before them from all others.
 pub(crate) fn chain(before: u64, tokens: &[TokenId]) -> u64 {
-    let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
-    xxh3_64_with_seed(&bytes, before)
+    xxh3_64_with_seed(&file::token_bytes(tokens), before)
 }
 
 impl SavedPrefixes {
@@ -134,13 +135,13 @@ impl SavedPrefixes {
 
     /// Deletes what is kept under this name; a page that is still on its way is not written any more.
     pub fn forget(&self, name: &str) {
-        let mut index = self.inner.index();
+        let mut index = lock(&self.inner.index);
         index.remove(&self.inner.folder, name);
     }
 
     /// Deletes what is kept under other names.
     pub fn retain(&self, is_wanted: impl Fn(&str) -> bool) {
-        let mut index = self.inner.index();
+        let mut index = lock(&self.inner.index);
         let unwanted: Vec<String> = index.entries.keys().filter(|name| !is_wanted(name)).cloned().collect();
         for name in unwanted {
             index.remove(&self.inner.folder, &name);
@@ -149,15 +150,23 @@ impl SavedPrefixes {
 
     /// Bytes on disk.
     pub fn n_bytes(&self) -> u64 {
-        self.inner.index().n_bytes
+        lock(&self.inner.index).n_bytes()
     }
 
     /// Waits until all pages that were handed over are written, at most two seconds.
     pub fn flush(&self) {
+        let end = Instant::now() + FLUSH_TIMEOUT;
         let (done, written) = sync_channel(1);
-        if self.inner.writer.send(Job::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(FLUSH_TIMEOUT);
+        let mut job = Job::Flush(done);
+        // The disk may be slow, or stuck, with pages that came before.
+        while let Err(TrySendError::Full(refused)) = self.inner.writer.try_send(job) {
+            if Instant::now() > end {
+                return;
+            }
+            std::thread::sleep(FLUSH_PAUSE);
+            job = refused;
         }
+        let _ = written.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
 
     /// From now on pages may be written under this name.
@@ -166,18 +175,20 @@ impl SavedPrefixes {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
             return;
         }
-        let mut index = self.inner.index();
+        let mut index = lock(&self.inner.index);
         index.clock += 1;
         let clock = index.clock;
         index.entries.entry(name.to_owned()).or_default().last_used = clock;
     }
 
-    /// How many full pages of `tokens` the file is known to hold.
-    pub(crate) fn n_known(&self, name: &str, key: u64, page_len: usize, tokens: &[TokenId]) -> usize {
-        let index = self.inner.index();
-        let pages = index.entries.get(name).and_then(|entry| entry.files.get(&key));
-        let known = pages.and_then(|pages| pages.chain.as_deref()).unwrap_or_default();
-        n_common(known, key, page_len, tokens)
+    /// How many full pages of `tokens` the file holds; none as long as it was not read to its end, so that nobody
+    /// writes over pages that may be right.
+    pub(crate) fn n_known(&self, name: &str, key: u64, page_len: usize, tokens: &[TokenId]) -> Option<usize> {
+        let index = lock(&self.inner.index);
+        match index.entries.get(name).and_then(|entry| entry.files.get(&key)) {
+            Some(pages) => Some(n_common(pages.chain.as_deref()?, key, page_len, tokens)),
+            None => Some(0),
+        }
     }
 
     /// Hands a page to the writer; `Err` gives it back if too many are on their way.
@@ -189,7 +200,8 @@ impl SavedPrefixes {
         }
     }
 
-    /// Begins to read the pages of `tokens` from `first_page` on; none if the file holds no more than those before.
+    /// Begins to read the pages of `tokens` from `first_page` on; none if the file is known to hold no more than those
+    /// before. The channel closes once it is noted what the file holds.
     pub(crate) fn read(
         &self,
         name: &str,
@@ -199,13 +211,11 @@ impl SavedPrefixes {
         first_page: usize,
     ) -> Option<Receiver<SavedPage>> {
         let path = {
-            let index = self.inner.index();
+            let index = lock(&self.inner.index);
             let pages = index.entries.get(name)?.files.get(&key)?;
-            let n_held = match &pages.chain {
-                Some(known) => n_common(known, key, layout.page_len, tokens),
-                None => layout.n_pages(pages.n_bytes).min(tokens.len() / layout.page_len),
-            };
-            if n_held <= first_page {
+            if let Some(known) = &pages.chain
+                && n_common(known, key, layout.page_len, tokens) <= first_page
+            {
                 return None;
             }
             path_of(&self.inner.folder, name, key)
@@ -213,8 +223,15 @@ impl SavedPrefixes {
         let (sender, receiver) = sync_channel(PAGES_IN_FLIGHT);
         let (saved, name, tokens) = (self.clone(), name.to_owned(), tokens.to_vec());
         let read = move || {
-            let found = file::read(&path, key, layout, &tokens, first_page, |page| sender.send(page).is_ok());
-            saved.note_read(&name, key, found);
+            let mut is_wanted = true;
+            let found = file::read(&path, key, layout, &tokens, first_page, |page| {
+                is_wanted = sender.send(page).is_ok();
+                is_wanted
+            });
+            // What was not read to its end may hold more.
+            if is_wanted {
+                saved.note_read(&name, key, found);
+            }
         };
         std::thread::Builder::new().name("kv-reader".into()).spawn(read).ok()?;
         Some(receiver)
@@ -222,9 +239,8 @@ impl SavedPrefixes {
 
     /// Remembers what a file was found to hold, so that the next page is written behind it.
     fn note_read(&self, name: &str, key: u64, read: Read) {
-        let mut index = self.inner.index();
-        let pages = index.entries.get_mut(name).and_then(|entry| entry.files.get_mut(&key));
-        match pages.map(|pages| &mut pages.chain) {
+        let mut index = lock(&self.inner.index);
+        match index.pages_mut(name, key).map(|pages| &mut pages.chain) {
             Some(known) if known.is_none() => *known = Some(read.chain),
             // What is damaged is written again.
             Some(Some(known)) if read.is_damaged => known.truncate(read.chain.len()),
@@ -234,19 +250,16 @@ impl SavedPrefixes {
 }
 
 impl Inner {
-    fn index(&self) -> std::sync::MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Opens the place for a page; none if it is not to be written.
     fn begin(&self, write: &Write) -> io::Result<Option<File>> {
-        let mut index = self.index();
+        let mut index = lock(&self.index);
         let place = write.layout.place(write.page_idx);
         let Some(pages) =
             index.entries.get_mut(&write.name).map(|entry| entry.files.entry(write.key).or_default())
         else {
             return Ok(None);
         };
+        // A new file: of one that was there nothing is written before it is read.
         let known = pages.chain.get_or_insert_default();
         let before = match write.page_idx.checked_sub(1) {
             None => Some(write.key),
@@ -260,12 +273,19 @@ impl Inner {
         if !index.make_room(&self.folder, place.end.saturating_sub(held), self.max_bytes, Some(&write.name)) {
             return Ok(None);
         }
-        make_folder(&self.folder.join(&write.name))?;
-        let file =
-            file::open_for_writing(&path_of(&self.folder, &write.name, write.key), write.key, write.layout)?;
+        let path = path_of(&self.folder, &write.name, write.key);
+        let file = match write.page_idx {
+            0 => {
+                make_folder(&self.folder.join(&write.name))?;
+                file::create(&path, write.key, write.layout)?
+            }
+            _ => File::options().write(true).open(path)?,
+        };
         // What stood behind belongs to another branch.
         file.set_len(place.start)?;
-        index.set_bytes(&write.name, write.key, place.end);
+        if let Some(pages) = index.pages_mut(&write.name, write.key) {
+            pages.n_bytes = place.end;
+        }
         Ok(Some(file))
     }
 
@@ -276,9 +296,8 @@ impl Inner {
             Ok(None) => return,
             Err(error) => Err(error),
         };
-        let mut index = self.index();
-        let entry = index.entries.get_mut(&write.name);
-        let known = entry.and_then(|entry| entry.files.get_mut(&write.key)).map(|pages| &mut pages.chain);
+        let mut index = lock(&self.index);
+        let known = index.pages_mut(&write.name, write.key).map(|pages| &mut pages.chain);
         let Some(Some(known)) = known else { return };
         match written {
             Ok(()) if known.len() == write.page_idx => known.push(chain(write.before, &write.page.tokens)),
@@ -302,7 +321,7 @@ impl Index {
         if own.saturating_add(needed) > max_bytes {
             return false;
         }
-        while self.n_bytes.saturating_add(needed) > max_bytes {
+        while self.n_bytes().saturating_add(needed) > max_bytes {
             let others = self
                 .entries
                 .iter()
@@ -317,20 +336,18 @@ impl Index {
     }
 
     fn remove(&mut self, folder: &Path, name: &str) {
-        if let Some(entry) = self.entries.remove(name) {
-            self.n_bytes -= entry.n_bytes();
-            if !entry.files.is_empty() {
-                // What cannot be deleted now is found again, and deleted, at the next start.
-                let _ = std::fs::remove_dir_all(folder.join(name));
-            }
+        if self.entries.remove(name).is_some_and(|entry| !entry.files.is_empty()) {
+            // What cannot be deleted now is found again, and deleted, at the next start.
+            let _ = std::fs::remove_dir_all(folder.join(name));
         }
     }
 
-    fn set_bytes(&mut self, name: &str, key: u64, n_bytes: u64) {
-        if let Some(pages) = self.entries.get_mut(name).and_then(|entry| entry.files.get_mut(&key)) {
-            self.n_bytes = self.n_bytes - pages.n_bytes + n_bytes;
-            pages.n_bytes = n_bytes;
-        }
+    fn n_bytes(&self) -> u64 {
+        self.entries.values().map(Entry::n_bytes).sum()
+    }
+
+    fn pages_mut(&mut self, name: &str, key: u64) -> Option<&mut Pages> {
+        self.entries.get_mut(name)?.files.get_mut(&key)
     }
 }
 
@@ -383,7 +400,6 @@ fn read_index(folder: &Path) -> io::Result<Index> {
     let mut index = Index::default();
     for (_, name, key, n_bytes) in found {
         index.clock += 1;
-        index.n_bytes += n_bytes;
         let entry = index.entries.entry(name).or_default();
         entry.last_used = index.clock;
         entry.files.insert(key, Pages { n_bytes, chain: None });

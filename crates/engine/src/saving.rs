@@ -81,7 +81,7 @@ impl Saver {
         }
         let key = keep.key(self.engine);
         self.waiting.retain(|saving| saving.key != key || saving.keep.name != keep.name);
-        let next_page = keep.saved.n_known(&keep.name, key, PAGE_LEN, tokens);
+        let Some(next_page) = keep.saved.n_known(&keep.name, key, PAGE_LEN, tokens) else { return };
         let before = tokens.chunks_exact(PAGE_LEN).take(next_page).fold(key, chain);
         self.waiting.push_back(Saving {
             keep,

@@ -185,7 +185,6 @@ impl Sequence {
             return false;
         }
         fill(self.pages[page_idx]);
-        self.n_cached += (page_idx + 1) * PAGE_LEN - self.n_computed;
         self.n_computed = (page_idx + 1) * PAGE_LEN;
         self.settle(table);
         true

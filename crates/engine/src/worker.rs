@@ -294,25 +294,26 @@ impl Worker {
             return false;
         };
         let n_before = sequence.n_computed;
-        let mut goes_on = true;
-        while goes_on && let Some((page_idx, page)) = restoring.next() {
+        let mut has_room = true;
+        for _ in 0..if others_wait { 1 } else { usize::MAX } {
+            let Some((page_idx, page)) = restoring.next() else { break };
             let model = &mut self.model;
-            let fill = |id| model.write_page(id, &page.data);
-            goes_on = sequence.restore(&mut self.table, page_idx, fill) && !others_wait;
+            has_room = sequence.restore(&mut self.table, page_idx, |id| model.write_page(id, &page.data));
+            if !has_room {
+                break;
+            }
         }
         let n_restored = sequence.n_computed - n_before;
         if n_restored > 0 {
+            sequence.n_cached += n_restored;
             self.totals.cached_tokens_total += n_restored as u64;
             self.totals.restored_tokens_total += n_restored as u64;
             let (done, total, cached) = (sequence.n_computed, sequence.n_prompt, sequence.n_cached);
             sequence.send(Event::Prefill { done, total, cached });
         }
         // A page that found no room ends it: what is missing is computed.
-        let is_open = restoring.is_open() && (goes_on || (others_wait && n_restored > 0));
-        if is_open {
-            sequence.restoring = Some(restoring);
-        }
-        is_open
+        sequence.restoring = (has_room && restoring.is_open()).then_some(restoring);
+        sequence.restoring.is_some()
     }
 
     /// Lets the planned answers guess tokens where that is expected to pay.
@@ -510,7 +511,7 @@ impl Worker {
     fn end(&mut self, mut sequence: Sequence, outcome: Result<FinishReason, EngineError>) {
         let n_settled = sequence.n_computed / PAGE_LEN * PAGE_LEN;
         sequence.retire(&mut self.table);
-        if let (Some(keep), true) = (sequence.keep.take(), outcome.is_ok()) {
+        if let Some(keep) = sequence.keep.take().filter(|_| outcome.is_ok()) {
             self.saver.add(keep, sequence.cache_scope, &sequence.tokens[..n_settled]);
         }
         self.fair.leave(sequence.fair_key);

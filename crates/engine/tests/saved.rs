@@ -79,6 +79,30 @@ fn a_damaged_file_costs_time_only() {
 }
 
 #[test]
+fn one_that_is_stopped_while_it_comes_back_loses_nothing() {
+    let (gguf, folder) = (build(6, Q4_0, |_, _| {}), tempfile::tempdir().unwrap());
+    // Long enough for its pages to take some milliseconds.
+    let prompt = Noise::new(6).tokens(4000);
+    let mut config = roomy();
+    config.max_seq_len = 4096;
+    let ask = |stop_after: Option<Duration>| {
+        let (saved, engine) = (open(folder.path()), start(&gguf, config));
+        let generation = engine.submit(kept(&saved, "a", &prompt)).unwrap();
+        if let Some(pause) = stop_after {
+            std::thread::sleep(pause);
+            generation.cancel();
+        }
+        collect(generation);
+        engine.shutdown();
+        saved.n_bytes()
+    };
+    let n_bytes = ask(None);
+    for pause_us in (0..4000).step_by(200) {
+        assert_eq!(ask(Some(Duration::from_micros(pause_us))), n_bytes, "{pause_us} µs");
+    }
+}
+
+#[test]
 fn what_is_deleted_while_it_is_used_stays_deleted() {
     let (gguf, folder, prompt) = (build(3, Q4_0, |_, _| {}), tempfile::tempdir().unwrap(), prompt(3));
     let saved = open(folder.path());

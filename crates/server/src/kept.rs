@@ -4,7 +4,7 @@
 //! What is kept goes with the conversation, with any message that is deleted from it, and when the room is needed.
 
 use engine::{Keep, SavedPrefixes};
-use store::{ConversationId, Store, StoreError};
+use store::{ConversationId, OwnerId, Store, StoreError};
 
 use crate::config::ServerConfig;
 use crate::model_host::LoadedModel;
@@ -34,9 +34,23 @@ pub(crate) fn keep(state: &AppState, model: &LoadedModel, id: ConversationId) ->
     Some(Keep { saved, name: id.to_string(), model: model.sha256()? })
 }
 
-/// Deletes what is kept of a conversation.
-pub(crate) async fn forget(state: &AppState, id: ConversationId) {
+/// Deletes what is kept of a conversation; if answers are running in it, again when they have ended: one that was just
+/// beginning may have asked to be kept.
+pub(crate) async fn forget(state: &AppState, owner: OwnerId, id: ConversationId) {
     let Some(saved) = state.saved.clone() else { return };
+    let running = state.runs.of_conversation(owner, id);
+    delete(saved.clone(), id).await;
+    if !running.is_empty() {
+        tokio::spawn(async move {
+            for run in running {
+                run.ended().await;
+            }
+            delete(saved, id).await;
+        });
+    }
+}
+
+async fn delete(saved: SavedPrefixes, id: ConversationId) {
     // A panic in there has been told, and the next start deletes what was left.
     let _ = tokio::task::spawn_blocking(move || saved.forget(&id.to_string())).await;
 }

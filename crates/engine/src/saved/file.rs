@@ -61,11 +61,6 @@ impl Layout {
         start..start + len
     }
 
-    /// Pages of a file of this length.
-    pub(crate) fn n_pages(self, file_len: u64) -> usize {
-        (file_len.saturating_sub(HEADER_LEN) / self.record_len() as u64) as usize
-    }
-
     fn header(self, key: u64) -> [u8; HEADER_LEN as usize] {
         let mut header = [0; HEADER_LEN as usize];
         header[..8].copy_from_slice(MAGIC);
@@ -75,11 +70,11 @@ impl Layout {
     }
 }
 
-/// Opens a file or begins a new one, readable by its owner alone.
-pub(crate) fn open_for_writing(path: &Path, key: u64, layout: Layout) -> io::Result<File> {
+/// Begins a file, readable by its owner alone.
+pub(crate) fn create(path: &Path, key: u64, layout: Layout) -> io::Result<File> {
     let mut options = File::options();
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+    let file = options.write(true).create(true).truncate(true).open(path)?;
     file.write_all_at(&layout.header(key), 0)?;
     Ok(file)
 }
@@ -92,12 +87,20 @@ pub(crate) fn write(
     before: u64,
     page: &SavedPage,
 ) -> io::Result<()> {
-    let mut record = Vec::with_capacity(layout.record_len());
-    record.extend(page.tokens.iter().flat_map(|id| id.to_le_bytes()));
-    record.extend_from_slice(&page.data);
-    record.extend_from_slice(&checksum(before, &[&record]).to_le_bytes());
-    assert_eq!(record.len(), layout.record_len(), "a page must have the file's shape");
-    file.write_all_at(&record, layout.place(page_idx).start)
+    let head = token_bytes(&page.tokens);
+    let checksum = checksum(before, &[&head, &page.data]).to_le_bytes();
+    let mut at = layout.place(page_idx).start;
+    for part in [head.as_slice(), &page.data, &checksum] {
+        file.write_all_at(part, at)?;
+        at += part.len() as u64;
+    }
+    assert_eq!(at, layout.place(page_idx).end, "a page must have the file's shape");
+    Ok(())
+}
+
+/// As they stand in the file.
+pub(crate) fn token_bytes(tokens: &[TokenId]) -> Vec<u8> {
+    tokens.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
 /// Reads the pages of `tokens`, as far as they are there and right; those from `first_page` on are shown to `on_page`,
@@ -136,8 +139,7 @@ fn read_pages(
     let mut head = vec![0; layout.page_len * size_of::<TokenId>()];
     for (page_idx, tokens) in tokens.chunks_exact(layout.page_len).enumerate() {
         file.read_exact(&mut head)?;
-        let (ids, _) = head.as_chunks();
-        if !ids.iter().map(|id| TokenId::from_le_bytes(*id)).eq(tokens.iter().copied()) {
+        if head != token_bytes(tokens) {
             return Ok(());
         }
         if page_idx < first_page {

@@ -24,23 +24,19 @@ pub(super) fn tiles(n_rows: usize) -> impl ExactSizeIterator<Item = (usize, usiz
 macro_rules! for_rows {
     ($l:ident, $m:expr, $call:ident) => {
         if const { $l::N == BLOCK_LEN } {
-            match $m {
-                1 => $call!(1, 4),
-                2 => $call!(2, 4),
-                3 => $call!(3, 4),
-                4 => $call!(4, 4),
-                5 => $call!(5, 4),
-                _ => $call!(6, 4),
-            }
+            for_rows!(@ 4, $m, $call)
         } else {
-            match $m {
-                1 => $call!(1, 4),
-                2 => $call!(2, 4),
-                3 => $call!(3, 2),
-                4 => $call!(4, 2),
-                5 => $call!(5, 2),
-                _ => $call!(6, 2),
-            }
+            for_rows!(@ 2, $m, $call)
+        }
+    };
+    (@ $v:literal, $m:expr, $call:ident) => {
+        match $m {
+            1 => $call!(1, 4),
+            2 => $call!(2, 4),
+            3 => $call!(3, $v),
+            4 => $call!(4, $v),
+            5 => $call!(5, $v),
+            _ => $call!(6, $v),
         }
     };
 }

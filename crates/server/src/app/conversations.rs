@@ -77,7 +77,7 @@ pub(crate) async fn delete(
     PathId(id): PathId<ConversationId>,
 ) -> Result<StatusCode, ApiError> {
     state.store.delete_conversation(owner(&state), id).await?;
-    kept::forget(&state, id).await;
+    kept::forget(&state, owner(&state), id).await;
     // Nobody waits for its answers any more; what they have said comes back with the conversation.
     state.runs.stop_conversation(owner(&state), id);
     Ok(StatusCode::NO_CONTENT)

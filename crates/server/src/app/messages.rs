@@ -96,7 +96,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let owner = owner(&state);
     let conversation = state.store.delete_message(owner, id).await?;
-    kept::forget(&state, conversation.id).await;
+    kept::forget(&state, owner, conversation.id).await;
     for run in state.runs.of_conversation(owner, conversation.id) {
         if let Err(StoreError::NotFound { .. }) = state.store.message(owner, run.id).await {
             run.stop(Stop::Asked);
