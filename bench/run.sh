@@ -4,21 +4,31 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/daybreak"
-venv="$cache/bench-venv"
+# With DAYBREAK_ISA=avx2 the peers are made without AVX-512 too, beside the others.
+suffix=""
+avx2=(-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF)
+if [ "${DAYBREAK_ISA:-}" = avx2 ]; then
+  suffix="-avx2"
+  export CMAKE_ARGS="${avx2[*]}"
+else
+  avx2=()
+fi
+venv="$cache/bench-venv$suffix"
 if ! "$venv/bin/python" -c 'import llama_cpp, openvino_genai' 2>/dev/null; then
   bash scripts/need.sh python3 cc
   echo "building llama-cpp-python (about ten minutes on two cores, once)" >&2
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet -r bench/requirements.txt
+  # No built wheel from the cache: it could be for the other instruction set.
+  "$venv/bin/pip" install --quiet --no-cache-dir -r bench/requirements.txt
 fi
-llama="$cache/bench-llama"
+llama="$cache/bench-llama$suffix"
 if [ -z "${LLAMA_SERVER:-}" ] && [ ! -x "$llama/build/bin/llama-server" ]; then
   bash scripts/need.sh cmake cc tar
   echo "building llama-server (about ten minutes on two cores, once)" >&2
   mkdir -p "$llama"
   "$venv/bin/pip" download --quiet --no-deps --no-binary llama-cpp-python -d "$llama" "$(grep llama-cpp-python bench/requirements.txt)"
   tar -xzf "$llama"/llama_cpp_python-*.tar.gz -C "$llama" --strip-components=1
-  cmake -S "$llama/vendor/llama.cpp" -B "$llama/build" -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_TESTS=OFF > "$llama/cmake.log"
+  cmake -S "$llama/vendor/llama.cpp" -B "$llama/build" -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_TESTS=OFF "${avx2[@]}" > "$llama/cmake.log"
   cmake --build "$llama/build" --target llama-server -j "$(nproc)" >> "$llama/cmake.log"
 fi
 bash scripts/test-setup.sh

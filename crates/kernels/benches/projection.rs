@@ -26,8 +26,13 @@ fn main() {
         let pool = Pool::new(n_threads, isa).unwrap();
         println!("{} with {n_threads} threads: read {:.1} GB/s", isa.name(), read_bandwidth(&pool));
         for &ty in &types {
-            stream(&pool, ty);
             let shapes: &[(usize, usize)] = if ty.block_len() == 256 { &K_SHAPES } else { &SHAPES };
+            for &(n_rows, n_cols) in shapes {
+                stream(&pool, ty, n_rows, n_cols);
+            }
+            if std::env::var_os("STREAM_ONLY").is_some() {
+                continue;
+            }
             for &(n_rows, n_cols) in shapes {
                 tokens(&pool, ty, n_rows, n_cols);
             }
@@ -57,10 +62,10 @@ fn best_of(n: usize, mut f: impl FnMut()) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-fn stream(pool: &Pool, ty: WeightType) {
-    let n_cols = 2048;
-    let n_rows = STREAM_BYTES / 4 / ty.bytes_of(n_cols);
-    let mats: Vec<PackedMatrix> = (0..4).map(|_| matrix(pool, ty, n_rows, n_cols)).collect();
+/// One token through many matrices of a shape, as through the layers of a model.
+fn stream(pool: &Pool, ty: WeightType, n_rows: usize, n_cols: usize) {
+    let n_mats = STREAM_BYTES.div_ceil(ty.bytes_of(n_rows * n_cols));
+    let mats: Vec<PackedMatrix> = (0..n_mats).map(|_| matrix(pool, ty, n_rows, n_cols)).collect();
     let x = vec![0.5; n_cols];
     let mut activations = Activations::new();
     let mut out = vec![0.0; n_rows];
@@ -71,7 +76,8 @@ fn stream(pool: &Pool, ty: WeightType) {
         }
     });
     let bytes: usize = mats.iter().map(PackedMatrix::bytes).sum();
-    println!("  {:5} 1 token, {} MB: {:6.1} GB/s", ty.name(), bytes >> 20, bytes as f64 / seconds / 1e9);
+    let shape = format!("{n_rows}x{n_cols}");
+    println!("  {:5} {shape:12} 1 token, from memory: {:6.1} GB/s", ty.name(), bytes as f64 / seconds / 1e9);
 }
 
 fn tokens(pool: &Pool, ty: WeightType, n_rows: usize, n_cols: usize) {

@@ -78,8 +78,8 @@ pub fn attention(
         pool.run(tasks.len(), &|tile, _| {
             let task = tasks[tile];
             let span = &spans[task.span];
-            // About what this worker does next: the others take those in between.
-            let next = tasks.get(tile + pool.n_threads()).map(|&task| (&spans[task.span], task));
+            // What this worker does next, unless another took it.
+            let next = tasks.get(tile + 1).map(|&task| (&spans[task.span], task));
             run_on(
                 pool.isa(),
                 AttendTask { call: &call, span, task, next, q, out: &out, partials: &partials },

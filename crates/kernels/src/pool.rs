@@ -1,8 +1,9 @@
-//! The thread pool: a run of numbered tiles, shared out by an atomic counter among the caller and its workers.
+//! The thread pool: a run of numbered tiles, shared out among the caller and its workers. Each has an even share of
+//! its own, tile after tile, so that it reads memory in one piece; who is done takes from the ends of the others'.
 //!
 //! One word holds the state of the current run: its number, whether it is open, and how many workers are
 //! inside. A worker joins an open run by adding itself to that word; the caller opens a run, works through
-//! tiles like everyone else, closes it when the counter is spent and waits only for those who joined. A worker
+//! tiles like everyone else, closes it when no tile is left and waits only for those who joined. A worker
 //! that the system has put aside therefore delays nothing unless it was put aside inside a tile. If that happens,
 //! another program wants the core: the pool goes on with fewer workers for a while ([`rest`]), so that the next
 //! tokens do not wait for a time slice again.
@@ -49,8 +50,9 @@ struct Apart<T>(T);
 
 struct Shared {
     state: Apart<AtomicU64>,
-    next_tile: Apart<AtomicUsize>,
-    job: UnsafeCell<Option<(&'static Tile<'static>, usize)>>,
+    /// What is left of each worker's own tiles: the first in the lower half, the end in the upper.
+    tiles: Box<[Apart<AtomicU64>]>,
+    job: UnsafeCell<Option<&'static Tile<'static>>>,
     n_parked: AtomicUsize,
     /// Workers above this number do not join the run at hand; changed between runs only.
     last_worker: AtomicUsize,
@@ -79,7 +81,7 @@ impl Pool {
         let n_threads = n_threads.clamp(1, MAX_THREADS);
         let shared = Arc::new(Shared {
             state: Apart(AtomicU64::new(0)),
-            next_tile: Apart(AtomicUsize::new(0)),
+            tiles: (0..n_threads).map(|_| Apart(AtomicU64::new(0))).collect(),
             job: UnsafeCell::new(None),
             n_parked: AtomicUsize::new(0),
             last_worker: AtomicUsize::new(n_threads - 1),
@@ -151,13 +153,18 @@ impl Pool {
     fn run_shared(&self, n_tiles: usize, tile: &Tile<'_>, last_worker: usize, begun: Instant) {
         let shared = &*self.shared;
         shared.last_worker.store(last_worker, Ordering::Relaxed);
+        assert!(u32::try_from(n_tiles).is_ok(), "{n_tiles} tiles are more than a run can have");
         // SAFETY: only the lifetime changes; the reference is dropped from `job` before this function
         // returns, and workers use it only while inside the run, which is over by then.
         let job = unsafe { std::mem::transmute::<&Tile<'_>, &'static Tile<'static>>(tile) };
         // SAFETY: the last run is closed and nobody is inside (waited for below), `busy` keeps other callers
         // out, so nothing else reads or writes `job` now.
-        unsafe { *shared.job.get() = Some((job, n_tiles)) };
-        shared.next_tile.0.store(0, Ordering::Relaxed);
+        unsafe { *shared.job.get() = Some(job) };
+        let n_workers = last_worker + 1;
+        for (worker, tiles) in shared.tiles[..n_workers].iter().enumerate() {
+            let (first, end) = (n_tiles * worker / n_workers, n_tiles * (worker + 1) / n_workers);
+            tiles.0.store(first as u64 | (end as u64) << 32, Ordering::Relaxed);
+        }
         let run = (shared.state.0.load(Ordering::Relaxed) >> RUN_SHIFT) + 1;
         // SeqCst pairs with the parking worker's: either it sees the open run or we see it parked.
         shared.state.0.store((run << RUN_SHIFT) | OPEN, Ordering::SeqCst);
@@ -168,7 +175,7 @@ impl Pool {
             }
         }
 
-        take_tiles(shared, job, n_tiles, 0);
+        take_tiles(shared, job, 0);
 
         shared.state.0.fetch_and(!OPEN, Ordering::SeqCst);
         let mut n_spins = 0u32;
@@ -216,20 +223,42 @@ impl Drop for ClearOnDrop<'_> {
     }
 }
 
-/// Takes tiles until none is left; after a panic nobody takes another.
-fn take_tiles(shared: &Shared, tile: &Tile<'_>, n_tiles: usize, worker: usize) {
+/// Takes tiles until none is left: first one's own, from the front, then the others', from their ends. After a
+/// panic nobody takes another.
+fn take_tiles(shared: &Shared, tile: &Tile<'_>, worker: usize) {
+    let n_workers = shared.last_worker.load(Ordering::Relaxed) + 1;
     let caught = catch_unwind(AssertUnwindSafe(|| {
-        loop {
-            let tile_idx = shared.next_tile.0.fetch_add(1, Ordering::Relaxed);
-            if tile_idx >= n_tiles {
-                return;
-            }
+        while let Some(tile_idx) = take(&shared.tiles[worker], |first, end| (first, (first + 1, end))) {
             tile(tile_idx, worker);
+        }
+        for other in (1..n_workers).map(|i| (worker + i) % n_workers) {
+            while let Some(tile_idx) = take(&shared.tiles[other], |first, end| (end - 1, (first, end - 1))) {
+                tile(tile_idx, worker);
+            }
         }
     }));
     if let Err(panic) = caught {
-        shared.next_tile.0.store(n_tiles, Ordering::Relaxed);
+        for tiles in &shared.tiles {
+            tiles.0.store(0, Ordering::Relaxed);
+        }
         shared.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+    }
+}
+
+/// One tile of those that are left, if any is: `choose` says which, and which are left then.
+fn take(tiles: &Apart<AtomicU64>, choose: impl Fn(u32, u32) -> (u32, (u32, u32))) -> Option<usize> {
+    let mut left = tiles.0.load(Ordering::Relaxed);
+    loop {
+        let (first, end) = (left as u32, (left >> 32) as u32);
+        if first >= end {
+            return None;
+        }
+        let (tile, (first, end)) = choose(first, end);
+        let now = u64::from(first) | u64::from(end) << 32;
+        match tiles.0.compare_exchange_weak(left, now, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Some(tile as usize),
+            Err(changed) => left = changed,
+        }
     }
 }
 
@@ -240,8 +269,8 @@ fn work(shared: &Shared, worker: usize) {
         last_run = run;
         // SAFETY: this worker is inside an open run, so the caller has written `job` before it opened the
         // run and does not touch it until the worker has left.
-        if let Some((tile, n_tiles)) = unsafe { *shared.job.get() } {
-            take_tiles(shared, tile, n_tiles, worker);
+        if let Some(tile) = unsafe { *shared.job.get() } {
+            take_tiles(shared, tile, worker);
         }
         shared.state.0.fetch_sub(ONE_INSIDE, Ordering::Release);
     }

@@ -39,6 +39,7 @@ mod scalar;
 use crate::activations::{MAX_PANEL, Panel, n_panels, panel};
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
+use crate::simd::prefetch_near;
 use crate::{Activations, Isa, Operand, PackedMatrix, Pool, WeightType};
 
 /// Matrices that one call takes at most: queries, keys and values, a gate and its partner, with room to spare.
@@ -46,6 +47,12 @@ pub const MAX_MATRICES: usize = 8;
 
 /// Bytes of weights that a tile of few tokens reads: some two microseconds from memory.
 const STREAM_TILE_BYTES: usize = 24 * 1024;
+/// How far ahead of the weights at hand the cache is asked for them where rows are long.
+const FETCH_BYTES: usize = 4096;
+/// Up to so many bytes the cache is asked for the same place of the next groups, which meets every line once.
+const FETCH_GROUPS_BYTES: usize = 24 * 1024;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Bytes of activations that stay in the second cache while rows of weights pass: half of a small one.
 const TOKENS_BYTES: usize = 224 * 1024;
 /// Bytes of weights of a tile of many tokens, which stay there too while each panel meets them.
@@ -181,21 +188,29 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
         for group_idx in groups.clone().step_by(width) {
             for panel_idx in panels.clone() {
                 let panel = panel(isa, x.n_tokens(), panel_idx);
-                multiply(x, part, group_idx, width.min(groups.end - group_idx), panel);
+                let first = panel_idx == panels.start;
+                multiply(x, part, group_idx, width.min(groups.end - group_idx), panel, first);
             }
         }
     } else {
         for panel_idx in panels {
             let panel = panel(isa, x.n_tokens(), panel_idx);
             for group_idx in groups.clone().step_by(width) {
-                multiply(x, part, group_idx, width.min(groups.end - group_idx), panel);
+                multiply(x, part, group_idx, width.min(groups.end - group_idx), panel, false);
             }
         }
     }
 }
 
-/// Some groups of rows times one panel.
-fn multiply(x: &Activations, part: &Part<'_>, group_idx: usize, n_groups: usize, panel: Panel) {
+/// Some groups of rows times one panel, with `fetches` for groups that come from memory.
+fn multiply(
+    x: &Activations,
+    part: &Part<'_>,
+    group_idx: usize,
+    n_groups: usize,
+    panel: Panel,
+    fetches: bool,
+) {
     let mat = part.mat;
     let layout = mat.layout();
     let first_row = group_idx * layout.rows;
@@ -215,6 +230,7 @@ fn multiply(x: &Activations, part: &Part<'_>, group_idx: usize, n_groups: usize,
         stride: mat.n_rows(),
         n_rows: (mat.n_rows() - first_row).min(n_groups * layout.rows),
         add: part.add,
+        fetch_ahead: if fetches { fetch_distance(n_groups * mat.group_bytes()) } else { 0 },
     };
     let kernel = part.kernels.get(panel.width, n_groups);
     // SAFETY: weights are whole groups of this layout, with `n_steps` headers (columns); the panel holds as
@@ -230,6 +246,8 @@ pub(crate) struct Output<'a> {
     stride: usize,
     n_rows: usize,
     add: Option<f32>,
+    /// How far ahead the kernel fetches weights; 0 for not at all.
+    fetch_ahead: usize,
 }
 
 impl Output<'_> {
@@ -263,6 +281,20 @@ impl Output<'_> {
                 None => sum,
             };
         }
+    }
+}
+
+/// How far ahead weights are asked for where they are met for the first time: memory is the bound there, and the
+/// hardware looks ahead too little and stops at every page.
+fn fetch_distance(groups_bytes: usize) -> usize {
+    if groups_bytes <= FETCH_GROUPS_BYTES { groups_bytes } else { FETCH_BYTES }
+}
+
+/// Asks for the cache lines of `len` bytes from `at` on.
+#[inline(always)]
+fn fetch(at: *const u8, len: usize) {
+    for line in (0..len).step_by(LINE) {
+        prefetch_near(at.wrapping_add(line));
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) trait Lanes: Copy {
     const N: usize;
     /// A vector.
     type V: Copy;
+    /// 2 to this power, by [`Lanes::times_exp2`], is 0.
+    const VANISHING: f32;
 
     fn splat(self, x: f32) -> Self::V;
     /// # Safety
@@ -59,6 +61,8 @@ pub(crate) trait Lanes: Copy {
     fn round(self, a: Self::V) -> Self::V;
     /// 2^a for whole a in −126..=127.
     fn exp2_whole(self, a: Self::V) -> Self::V;
+    /// a · 2^n for whole n in `VANISHING ..= 0`, |a| in 0.5..=2.
+    fn times_exp2(self, a: Self::V, n: Self::V) -> Self::V;
     /// `yes` in the lanes below `n`, `no` in the others.
     fn first(self, n: usize, yes: Self::V, no: Self::V) -> Self::V;
     /// `yes` where a ≥ b, else (also where not a number) `no`.
@@ -88,6 +92,21 @@ pub(crate) trait Lanes: Copy {
         self.select_ge(low, x, self.splat(0.0), e)
     }
 
+    /// 2^x for x at most 0, within three units in the last place; 0 for what is far below the smallest normal number.
+    #[inline(always)]
+    fn exp2(self, x: Self::V) -> Self::V {
+        // `max` returns its second argument for a NaN, so a NaN stays one.
+        let x = self.max(self.splat(Self::VANISHING), x);
+        let n = self.round(x);
+        let r = self.sub(x, n);
+        // (2^r − 1) / r, interpolated at the Chebyshev points of −1/2 ..= 1/2.
+        let mut p = self.splat(1.338_130_3e-3);
+        for c in [9.666_368e-3, 5.550_381e-2, 2.402_235e-1, std::f32::consts::LN_2, 1.0] {
+            p = self.fma(p, r, self.splat(c));
+        }
+        self.times_exp2(p, n)
+    }
+
     /// tanh x = 1 − 2 / (e^2x + 1)
     #[inline(always)]
     fn tanh(self, x: Self::V) -> Self::V {
@@ -109,6 +128,18 @@ pub(crate) fn prefetch(at: *const u8) {
     // SAFETY: every x86-64 processor has the instruction, and no address makes it fail.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// As [`prefetch`], in the first cache.
+#[inline(always)]
+pub(crate) fn prefetch_near(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

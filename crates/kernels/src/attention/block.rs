@@ -10,7 +10,7 @@ use crate::simd::{Lanes, prefetch};
 
 /// Rows of a tile at most: with two vectors beside each other (of 16 floats, of which there are 32 registers, four) they
 /// keep the registers busy.
-const TILE_ROWS: usize = 6;
+pub(super) const TILE_ROWS: usize = 6;
 
 /// The tiles of so many rows, alike in size, as (first row, number of rows).
 pub(super) fn tiles(n_rows: usize) -> impl ExactSizeIterator<Item = (usize, usize)> {
@@ -73,7 +73,7 @@ impl Ahead {
 /// scores[m][key] = Σ q[m][dim] · key[dim] for the vectors of keys `from_key .. to_key` (rounded
 /// outwards to whole tiles, within the page). Meanwhile the bytes `ahead` are fetched into the cache.
 ///
-/// q: `[n_rows, n_dims]`, keys: `[4][n_dims][16]`, scores: `[n_rows, 64]`
+/// q: `[n_rows, n_dims]`, keys: `[4][n_dims][16]`, scores: `[n_rows, 64]`, rows `row_len` apart
 ///
 /// # Safety
 /// The slices behind the pointers must have those shapes; `n_rows` at most [`TILE_ROWS`], `to_key` at most 64.
@@ -87,12 +87,13 @@ pub(super) unsafe fn scores<L: Lanes, const F16: bool>(
     keys: *const u8,
     keys_used: std::ops::Range<usize>,
     scores: *mut f32,
+    row_len: usize,
     ahead: &[u8],
 ) {
     macro_rules! tiles {
         ($m:literal, $v:literal) => {
             // SAFETY: as the caller says; four of the widest vectors are a page.
-            unsafe { scores_tiles::<L, F16, $m, $v>(l, n_dims, q, keys, keys_used, scores, ahead) }
+            unsafe { scores_tiles::<L, F16, $m, $v>(l, n_dims, q, keys, keys_used, scores, row_len, ahead) }
         };
     }
     for_rows!(L, n_rows, tiles);
@@ -101,6 +102,7 @@ pub(super) unsafe fn scores<L: Lanes, const F16: bool>(
 /// # Safety
 /// As [`scores`], with M rows and V vectors at once, which divide the page.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)] // as above
 unsafe fn scores_tiles<L: Lanes, const F16: bool, const M: usize, const V: usize>(
     l: L,
     n_dims: usize,
@@ -108,6 +110,7 @@ unsafe fn scores_tiles<L: Lanes, const F16: bool, const M: usize, const V: usize
     keys: *const u8,
     keys_used: std::ops::Range<usize>,
     scores: *mut f32,
+    row_len: usize,
     ahead: &[u8],
 ) {
     let step = V * L::N;
@@ -130,43 +133,41 @@ unsafe fn scores_tiles<L: Lanes, const F16: bool, const M: usize, const V: usize
             }
         }
         // SAFETY: as above.
-        unsafe { store_tile(l, &acc, scores.add(key), PAGE_LEN) };
+        unsafe { store_tile(l, &acc, scores.add(key), row_len) };
     }
 }
 
-/// sums[m] = factors[m] · sums[m] + Σ weights[m][key] · values[key] over `keys_used`; meanwhile `ahead` is fetched.
+/// The values of some pages, and what is fetched while each is read.
+pub(super) type PageRun<'a, const P: usize> = [(&'a [u8], &'a [u8]); P];
+
+/// sums[m] = Σ weights[m][key] · values[key] over `keys_used` of P pages.
 ///
-/// weights: `[n_rows, 64]`, values: `[stride / 16][64][16]`, sums: `[n_rows, stride]`, factors: `[n_rows]`
+/// weights: `[n_rows, 64 P]`, values of a page: `[stride / 16][64][16]`, sums: `[n_rows, stride]`
 ///
 /// # Safety
-/// The slices behind the pointers must have those shapes; `n_rows` at most [`TILE_ROWS`], `stride` a multiple of
-/// the vector, keys below 64.
+/// The slices behind the pointers must have those shapes, pages without used keys aside; `n_rows` at most
+/// [`TILE_ROWS`], `stride` a multiple of the vector, keys below 64 P.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // a product and its shape
-pub(super) unsafe fn values<L: Lanes, const F16: bool>(
+pub(super) unsafe fn values<L: Lanes, const F16: bool, const P: usize>(
     l: L,
     n_rows: usize,
     stride: usize,
     weights: *const f32,
-    values: *const u8,
+    pages: &PageRun<'_, P>,
     keys_used: std::ops::Range<usize>,
-    factors: *const f32,
     sums: *mut f32,
-    ahead: &[u8],
 ) {
     macro_rules! tiles {
         ($m:literal, $v:literal) => {{
-            let n_tiles = (stride / L::N).div_ceil($v);
-            let mut ahead = Ahead::new(ahead, n_tiles, keys_used.len());
             let mut col = 0;
             while col < stride {
                 let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
                 // SAFETY: so many vectors from `col` on lie in the row; the rest as the caller says.
                 col += unsafe {
                     if col + $v * L::N <= stride {
-                        values_tile::<L, F16, $m, $v>(l, at, weights, values, factors, sums, &mut ahead)
+                        values_tile::<L, F16, $m, $v, P>(l, at, weights, pages, sums)
                     } else {
-                        values_tile::<L, F16, $m, 1>(l, at, weights, values, factors, sums, &mut ahead)
+                        values_tile::<L, F16, $m, 1, P>(l, at, weights, pages, sums)
                     }
                 };
             }
@@ -186,42 +187,43 @@ struct ValuesAt {
 /// # Safety
 /// As [`values`], with M rows and V vectors of columns from `at.col` on; returns the number of columns.
 #[inline(always)]
-unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize>(
+unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize, const P: usize>(
     l: L,
     at: ValuesAt,
     weights: *const f32,
-    values: *const u8,
-    factors: *const f32,
+    pages: &PageRun<'_, P>,
     sums: *mut f32,
-    ahead: &mut Ahead,
 ) -> usize {
     let ValuesAt { stride, col, keys_used } = at;
     let mut acc = [[l.splat(0.0); V]; M];
-    for m in 0..M {
-        for v in 0..V {
-            // SAFETY: m and the columns are below the lengths that the caller promises.
-            unsafe {
-                acc[m][v] = l.mul(l.splat(*factors.add(m)), l.load(sums.add(m * stride + col + v * L::N)));
-            }
-        }
-    }
-    for from in keys_used.clone().step_by(STEPS_PER_BURST) {
-        ahead.fetch();
-        for key in from..keys_used.end.min(from + STEPS_PER_BURST) {
-            // SAFETY: as above.
-            unsafe {
-                tile_product(
-                    l,
-                    |m| *weights.add(m * PAGE_LEN + key),
-                    |v| load::<L, F16>(l, values, in_blocks(col + v * L::N, PAGE_LEN) + key * BLOCK_LEN),
-                    &mut acc,
-                );
+    let n_cols = V * L::N;
+    for page in keys_used.start / PAGE_LEN..keys_used.end.div_ceil(PAGE_LEN) {
+        let first = page * PAGE_LEN;
+        let keys = keys_used.start.saturating_sub(first)..PAGE_LEN.min(keys_used.end - first);
+        let (values, ahead) = pages[page];
+        let ahead = &ahead[ahead.len() * col / stride..ahead.len() * (col + n_cols) / stride];
+        let mut ahead = Ahead::new(ahead, 1, keys.len());
+        for from in keys.clone().step_by(STEPS_PER_BURST) {
+            ahead.fetch();
+            for key in from..keys.end.min(from + STEPS_PER_BURST) {
+                // SAFETY: as the caller says.
+                unsafe {
+                    tile_product(
+                        l,
+                        |m| *weights.add(m * P * PAGE_LEN + first + key),
+                        |v| {
+                            let at = in_blocks(col + v * L::N, PAGE_LEN) + key * BLOCK_LEN;
+                            load::<L, F16>(l, values.as_ptr(), at)
+                        },
+                        &mut acc,
+                    );
+                }
             }
         }
     }
     // SAFETY: as above.
     unsafe { store_tile(l, &acc, sums.add(col), stride) };
-    V * L::N
+    n_cols
 }
 
 /// Writes the sums of a tile into rows that lie `stride` apart.

@@ -2,9 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-use super::block::{scores, tiles, values};
+use super::block::{PageRun, TILE_ROWS, scores, tiles, values};
 use super::{AttentionSpan, Call, Split, Task};
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
@@ -12,7 +13,8 @@ use crate::simd::{Kernel, Lanes};
 
 /// Positions of a segment: long enough that merging costs nothing, short enough to share out a context of a
 /// thousand tokens.
-pub(super) const SEGMENT_LEN: usize = 4 * PAGE_LEN;
+pub(super) const SEGMENT_LEN: usize = SEGMENT_PAGES * PAGE_LEN;
+const SEGMENT_PAGES: usize = 4;
 /// Room for the maximum and the sum before the values of a partial sum.
 const PARTIAL_HEAD: usize = 16;
 
@@ -49,16 +51,15 @@ thread_local! {
 struct Rows<'a> {
     /// [n_rows, head_dim_k], already times the scale
     q: &'a mut [f32],
-    /// [n_rows, 64]: scores of a page, then their exponentials
+    /// [TILE_ROWS, SEGMENT_LEN]: a tile's scores of a segment, then their exponentials
     scores: &'a mut [f32],
-    /// [n_rows]: what the sums so far are multiplied with, for the page at hand
-    factors: &'a mut [f32],
     /// Of the segment at hand: [n_rows], [n_rows], [n_rows, v_stride]
     segment: Sums<'a>,
     /// Of the segments before.
     total: Sums<'a>,
 }
 
+/// Maxima, sums of exponentials relative to them, and values weighted with these.
 struct Sums<'a> {
     max: &'a mut [f32],
     sum: &'a mut [f32],
@@ -81,7 +82,7 @@ impl Kernel for AttendTask<'_> {
         let n_rows = task.n_tokens * call.group;
         let (k, stride) = (call.shape.k, call.shape.v_stride());
         let mut scratch = SCRATCH.take();
-        let n_floats = n_rows * (k + PAGE_LEN + 1 + 2 * (2 + stride));
+        let n_floats = TILE_ROWS * SEGMENT_LEN + n_rows * (k + 2 * (2 + stride));
         if scratch.len() < n_floats {
             scratch.resize(n_floats, 0.0);
         }
@@ -89,21 +90,21 @@ impl Kernel for AttendTask<'_> {
         let mut take = |len: usize| rest.split_off_mut(..len).expect("the lengths add up");
         let mut rows = Rows {
             q: take(n_rows * k),
-            scores: take(n_rows * PAGE_LEN),
-            factors: take(n_rows),
+            scores: take(TILE_ROWS * SEGMENT_LEN),
             segment: Sums { max: take(n_rows), sum: take(n_rows), values: take(n_rows * stride) },
             total: Sums { max: take(n_rows), sum: take(n_rows), values: take(n_rows * stride) },
         };
+        // Exponentials are powers of two: e^x = 2^(x · log2 e). A cap is applied before that factor.
+        let scale = if call.softcap.is_none() { call.scale * LOG2_E } else { call.scale };
         for token in 0..task.n_tokens {
             let row = span.first_row + task.first_token + token;
             let q = &self.q[(row * call.n_heads + task.kv_head * call.group) * k..][..call.group * k];
             for (to, q) in rows.q[token * call.group * k..][..call.group * k].iter_mut().zip(q) {
-                *to = q * call.scale;
+                *to = q * scale;
             }
         }
         rows.total.clear();
         for segment_idx in task.first_segment..task.first_segment + task.n_segments {
-            rows.segment.clear();
             self.segment(l, segment_idx, &mut rows);
             match task.partial {
                 Some(partial) => self.keep_partial(partial, &rows),
@@ -136,86 +137,102 @@ impl AttendTask<'_> {
         end.saturating_sub(self.call.window)..end
     }
 
-    /// Adds the pages of a segment to `rows.segment`.
+    /// Computes a segment's sums.
     #[inline(always)]
     fn segment<L: Lanes>(&self, l: L, segment_idx: usize, rows: &mut Rows<'_>) {
-        let n_tokens = self.task.n_tokens;
-        let first = self.seen(0).start.max(segment_idx * SEGMENT_LEN);
-        let end = self.seen(n_tokens - 1).end.min((segment_idx + 1) * SEGMENT_LEN);
-        if first >= end {
-            return;
-        }
-        for page_idx in first / PAGE_LEN..end.div_ceil(PAGE_LEN) {
-            match self.call.kv.kv_type() {
-                KvType::F16 => self.page::<L, true>(l, page_idx, rows),
-                KvType::F32 => self.page::<L, false>(l, page_idx, rows),
-            }
+        match self.call.kv.kv_type() {
+            KvType::F16 => self.segment_of::<L, true>(l, segment_idx, rows),
+            KvType::F32 => self.segment_of::<L, false>(l, segment_idx, rows),
         }
     }
 
-    /// Adds a page to `rows.segment`.
     #[inline(always)]
-    fn page<L: Lanes, const F16: bool>(&self, l: L, page_idx: usize, rows: &mut Rows<'_>) {
+    fn segment_of<L: Lanes, const F16: bool>(&self, l: L, segment_idx: usize, rows: &mut Rows<'_>) {
         let (call, task) = (self.call, &self.task);
         let (k, stride) = (call.shape.k, call.shape.v_stride());
-        let head = call.kv.head(self.span.pages[page_idx], task.kv_head);
         let key_bytes = k * PAGE_LEN * call.kv.kv_type().bytes();
-        let (keys, vals) = head.split_at(key_bytes);
-        let next = self.after(page_idx);
-        let (next_keys, next_vals) = next.split_at(key_bytes.min(next.len()));
-        let first_pos = page_idx * PAGE_LEN;
-        // The keys of this page that a token sees.
+        let first_pos = segment_idx * SEGMENT_LEN;
+        // The keys of this segment that a token sees.
         let seen = |token: usize| {
             let seen = self.seen(token);
-            seen.start.saturating_sub(first_pos).min(PAGE_LEN)
-                ..seen.end.saturating_sub(first_pos).min(PAGE_LEN)
+            seen.start.saturating_sub(first_pos).min(SEGMENT_LEN)
+                ..seen.end.saturating_sub(first_pos).min(SEGMENT_LEN)
+        };
+        let page_of = |page: usize| {
+            let page = self.span.pages[segment_idx * SEGMENT_PAGES + page];
+            call.kv.head(page, task.kv_head).split_at(key_bytes)
         };
         let n_rows = task.n_tokens * call.group;
         let n_tiles = tiles(n_rows).len();
         for (tile, (first, n)) in tiles(n_rows).enumerate() {
+            let sums = &mut rows.segment.values[first * stride..(first + n) * stride];
             let used = seen(first / call.group).start..seen((first + n - 1) / call.group).end;
             if used.is_empty() {
+                rows.segment.max[first..first + n].fill(f32::NEG_INFINITY);
+                rows.segment.sum[first..first + n].fill(0.0);
+                sums.fill(0.0);
                 continue;
             }
-            let tile_scores = &mut rows.scores[first * PAGE_LEN..(first + n) * PAGE_LEN];
-            // SAFETY: n rows of q, of scores and below of sums are there; keys and values are a whole page's.
-            unsafe {
-                let q = rows.q[first * k..(first + n) * k].as_ptr();
-                let ahead = share(next_keys, tile, n_tiles);
-                scores::<L, F16>(l, n, k, q, keys.as_ptr(), used.clone(), tile_scores.as_mut_ptr(), ahead);
+            let pages = used.start / PAGE_LEN..used.end.div_ceil(PAGE_LEN);
+            for page in pages.clone() {
+                // The first tile fetches for all.
+                let ahead = match page + 1 {
+                    _ if tile > 0 => &[],
+                    next if next < pages.end => page_of(next).0,
+                    _ => page_of(pages.start).1,
+                };
+                let of_page =
+                    used.start.saturating_sub(page * PAGE_LEN)..PAGE_LEN.min(used.end - page * PAGE_LEN);
+                // SAFETY: n rows of q and of scores are there; keys are a whole page's.
+                unsafe {
+                    let q = rows.q[first * k..(first + n) * k].as_ptr();
+                    let to = rows.scores[page * PAGE_LEN..].as_mut_ptr();
+                    scores::<L, F16>(l, n, k, q, page_of(page).0.as_ptr(), of_page, to, SEGMENT_LEN, ahead);
+                }
             }
-            for (row, scores) in (first..).zip(tile_scores.as_chunks_mut().0) {
-                let (max, sum) = (&mut rows.segment.max[row], &mut rows.segment.sum[row]);
+            for (row, scores) in (first..first + n).zip(rows.scores.as_chunks_mut().0) {
                 let seen = seen(row / call.group);
-                rows.factors[row] = exponentials(l, call.softcap, scores, seen, used.clone(), max, sum);
+                (rows.segment.max[row], rows.segment.sum[row]) =
+                    exponentials(l, call.softcap, scores, seen, used.clone());
             }
-            let sums = &mut rows.segment.values[first * stride..(first + n) * stride];
-            let factors = rows.factors[first..first + n].as_ptr();
-            // SAFETY: as above.
+            let run: PageRun<'_, SEGMENT_PAGES> = std::array::from_fn(|page| {
+                if !pages.contains(&page) {
+                    return (&[][..], &[][..]);
+                }
+                let ahead = match page + 1 {
+                    next if next < pages.end && tile == 0 => page_of(next).1,
+                    next if next == pages.end && tile + 1 == n_tiles => self.after(segment_idx),
+                    _ => &[],
+                };
+                (page_of(page).1, ahead)
+            });
+            // SAFETY: as above, n rows of weights and sums, and whole pages of values where keys are used.
             unsafe {
-                values::<L, F16>(
+                values::<L, F16, SEGMENT_PAGES>(
                     l,
                     n,
                     stride,
-                    tile_scores.as_ptr(),
-                    vals.as_ptr(),
+                    rows.scores.as_ptr(),
+                    &run,
                     used,
-                    factors,
                     sums.as_mut_ptr(),
-                    share(next_vals, tile, n_tiles),
                 );
             }
         }
     }
 
-    /// What is read after a page, here or by the next task; empty if that is nothing.
-    fn after(&self, page_idx: usize) -> &[u8] {
+    /// The keys that are read after a segment, here or by the next task; empty if there are none.
+    fn after(&self, segment_idx: usize) -> &[u8] {
         let AttendTask { call, span, task, next, .. } = self;
-        let end_of_task = (task.first_segment + task.n_segments) * SEGMENT_LEN;
-        let end = self.seen(task.n_tokens - 1).end.min(end_of_task);
+        let key_bytes = call.shape.k * PAGE_LEN * call.kv.kv_type().bytes();
+        let keys = |span: &AttentionSpan<'_>, page_idx: usize, kv_head: usize| {
+            &call.kv.head(span.pages[page_idx], kv_head)[..key_bytes]
+        };
         match next {
-            _ if (page_idx + 1) * PAGE_LEN < end => call.kv.head(span.pages[page_idx + 1], task.kv_head),
-            Some((span, next)) => call.kv.head(span.pages[first_page(call, span, next)], next.kv_head),
+            _ if segment_idx + 1 < task.first_segment + task.n_segments => {
+                keys(span, (segment_idx + 1) * SEGMENT_PAGES, task.kv_head)
+            }
+            Some((span, next)) => keys(span, first_page(call, span, next), next.kv_head),
             None => &[],
         }
     }
@@ -238,33 +255,26 @@ fn first_page(call: &Call<'_>, span: &AttentionSpan<'_>, task: &Task) -> usize {
     seen.max(task.first_segment * SEGMENT_LEN) / PAGE_LEN
 }
 
-/// The share of a tile in what all of them fetch.
-fn share(bytes: &[u8], tile: usize, n_tiles: usize) -> &[u8] {
-    &bytes[tile * bytes.len() / n_tiles..(tile + 1) * bytes.len() / n_tiles]
-}
-
-/// Turns a row's scores into exponentials relative to its new maximum, 0 outside of `seen` (but within the
-/// vectors that `used` touches), and adds them to its sum. Returns the factor for what was summed before.
+/// Turns a row's scores into exponentials relative to their maximum, 0 outside of `seen` (but within the vectors
+/// that `used` touches). Returns the maximum, as a power of two, and their sum.
 #[inline(always)]
 fn exponentials<L: Lanes>(
     l: L,
     softcap: Option<f32>,
-    scores: &mut [f32; PAGE_LEN],
+    scores: &mut [f32; SEGMENT_LEN],
     seen: Range<usize>,
     used: Range<usize>,
-    max: &mut f32,
-    sum: &mut f32,
-) -> f32 {
+) -> (f32, f32) {
     let nothing = l.splat(f32::NEG_INFINITY);
     let vectors = used.start / L::N * L::N..used.end;
     let mut largest = nothing;
     for key in vectors.clone().step_by(L::N) {
         let at = scores[key..key + L::N].as_mut_ptr();
-        // SAFETY: N scores from `key` on, which is a multiple of N below 64.
+        // SAFETY: N scores from `key` on, which is a multiple of N below the segment's length.
         unsafe {
             let mut score = l.load(at);
             if let Some(cap) = softcap {
-                score = l.mul(l.splat(cap), l.tanh(l.div(score, l.splat(cap))));
+                score = l.mul(l.splat(cap * LOG2_E), l.tanh(l.div(score, l.splat(cap))));
                 l.store(at, score);
             }
             if key < seen.start || key + L::N > seen.end {
@@ -275,34 +285,28 @@ fn exponentials<L: Lanes>(
             largest = l.max(score, largest);
         }
     }
-    let before = *max;
-    let largest = l.largest(largest);
-    let now = if largest > before { largest } else { before };
-    if now == f32::NEG_INFINITY {
-        // Nothing seen yet, here or before.
+    let max = l.largest(largest);
+    if max == f32::NEG_INFINITY {
         scores[vectors.start..].fill(0.0);
-        return 1.0;
+        return (max, 0.0);
     }
     let mut sums = l.splat(0.0);
     for key in vectors.step_by(L::N) {
         let at = scores[key..key + L::N].as_mut_ptr();
         // SAFETY: as above.
         unsafe {
-            let e = l.exp(l.sub(l.load(at), l.splat(now)));
+            let e = l.exp2(l.sub(l.load(at), l.splat(max)));
             l.store(at, e);
             sums = l.add(sums, e);
         }
     }
-    let factor = exp_scalar(l, before - now);
-    *sum = *sum * factor + l.sum(sums);
-    *max = now;
-    factor
+    (max, l.sum(sums))
 }
 
-/// The exponential of one number, as the vectors compute it; 1 for 0, 0 for −infinity.
+/// 2^x of one number, as the vectors compute it; 1 for 0, 0 for −infinity.
 #[inline(always)]
-fn exp_scalar<L: Lanes>(l: L, x: f32) -> f32 {
-    if x == 0.0 { 1.0 } else { l.largest(l.exp(l.splat(x))) }
+fn exp2_scalar<L: Lanes>(l: L, x: f32) -> f32 {
+    if x == 0.0 { 1.0 } else { l.largest(l.exp2(l.splat(x))) }
 }
 
 /// Adds a segment's sums to those of the segments before it.
@@ -320,7 +324,7 @@ fn merge<L: Lanes>(
         return;
     }
     let now = if max > *to_max { max } else { *to_max };
-    let (factor, to_factor) = (exp_scalar(l, max - now), exp_scalar(l, *to_max - now));
+    let (factor, to_factor) = (exp2_scalar(l, max - now), exp2_scalar(l, *to_max - now));
     *to_sum = *to_sum * to_factor + sum * factor;
     *to_max = now;
     for (to, x) in to_values.iter_mut().zip(values) {

@@ -9,17 +9,13 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, Output, TileKernel};
+use super::{Kernels, Output, TileKernel, fetch};
 use crate::WeightType;
 use crate::activations::{BLOCK_WORDS, MAX_PANEL};
 use crate::packed::Layout;
 
 /// Rows in a register.
 const ROWS: usize = 8;
-/// With this many tokens at most, weights come from memory faster than they are used up.
-const STREAM_TOKENS: usize = 2;
-/// How far ahead weights are then asked for.
-const PREFETCH_BYTES: usize = 2048;
 
 pub(super) fn kernels(ty: WeightType) -> Kernels {
     macro_rules! widths {
@@ -74,11 +70,8 @@ unsafe fn tile<const TY: u8, const T: usize>(
             }
         }
         for _ in 0..layout.n_blocks {
-            if T <= STREAM_TOKENS {
-                // Memory is the bound here; the hardware looks ahead too little and stops at every page.
-                for line in (0..layout.block).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(PREFETCH_BYTES + line).cast());
-                }
+            if output.fetch_ahead > 0 {
+                fetch(w.wrapping_add(output.fetch_ahead), layout.block);
             }
             // SAFETY: as above; the panel has a block of T tokens for each block of the group.
             unsafe {

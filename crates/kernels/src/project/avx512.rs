@@ -8,7 +8,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, Output, TileKernel};
+use super::{Kernels, Output, TileKernel, fetch};
 use crate::WeightType;
 use crate::activations::{BLOCK_WORDS, MAX_PANEL};
 use crate::packed::Layout;
@@ -106,6 +106,11 @@ unsafe fn tile<const TY: u8, const T: usize, const G: usize>(
             w = unsafe { w.add(layout.header) };
         }
         for _ in 0..layout.n_blocks {
+            if output.fetch_ahead > 0 {
+                for g in 0..G {
+                    fetch(w.wrapping_add(g * group_bytes + output.fetch_ahead), layout.block);
+                }
+            }
             // SAFETY: as above; the panel has a block of T tokens for each block of the group.
             unsafe {
                 block::<TY, T, G>(w, group_bytes, a, &d, &dmin, &mut acc);

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
-use super::{Kernels, Output, TileKernel};
+use super::{Kernels, LINE, Output, TileKernel, fetch};
 use crate::activations::MAX_PANEL;
 use crate::simd::{Kernel, Lanes, run_on};
 use crate::{Isa, WeightType};
@@ -70,7 +70,15 @@ impl<const TY: u8, const T: usize, const G: usize> Kernel for Tile<'_, TY, T, G>
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let mut acc = [[l.splat(0.0); T]; G];
+        let column_bytes = L::N * const { WeightType::ALL[TY as usize].bytes_of(1) };
+        let columns_per_line = (LINE / column_bytes).max(1);
         for col in 0..self.n_cols {
+            if self.output.fetch_ahead > 0 && col.is_multiple_of(columns_per_line) {
+                for g in 0..G {
+                    let at = g * self.group_bytes + col * column_bytes + self.output.fetch_ahead;
+                    fetch(self.weights.wrapping_add(at), LINE);
+                }
+            }
             let mut w = [l.splat(0.0); G];
             for g in 0..G {
                 let column = col * L::N;

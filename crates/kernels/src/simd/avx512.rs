@@ -24,6 +24,8 @@ pub(crate) unsafe fn enter<K: Kernel>(kernel: K) -> K::Out {
 impl Lanes for Avx512 {
     const N: usize = 16;
     type V = __m512;
+    // Below the smallest denormal number, 2^−149.
+    const VANISHING: f32 = -200.0;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -98,6 +100,10 @@ impl Lanes for Avx512 {
             let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
         }
+    }
+    #[inline(always)]
+    fn times_exp2(self, a: __m512, n: __m512) -> __m512 {
+        unsafe { _mm512_scalef_ps(a, n) }
     }
     #[inline(always)]
     fn first(self, n: usize, yes: __m512, no: __m512) -> __m512 {

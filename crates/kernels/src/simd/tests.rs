@@ -111,3 +111,28 @@ fn reductions_and_lane_masks_cover_all_lanes() {
         assert_eq!(first[3..n], vec![-1.0; n - 3], "{isa:?}");
     }
 }
+
+struct Exp2;
+impl OfOne for Exp2 {
+    #[inline(always)]
+    fn of<L: Lanes>(&self, l: L, x: L::V) -> L::V {
+        l.exp2(x)
+    }
+}
+
+#[test]
+fn powers_of_two_are_exact_to_three_units_and_vanish_at_the_end() {
+    let mut xs: Vec<f32> = (-126_000..=0).map(|i| i as f32 * 1e-3).collect();
+    xs.extend([-0.0, -1e-30, -0.5, -0.500_001]);
+    for isa in available() {
+        for (x, y) in xs.iter().zip(run_on(isa, Map(&xs, Exp2))) {
+            let exact = f64::from(*x).exp2();
+            let error = (f64::from(y) - exact).abs() / exact;
+            assert!(error < 3.0 * f64::from(f32::EPSILON), "{isa:?}: 2^{x} = {y}, {error:e}");
+        }
+        let ends = [0.0, -250.0, -1e30, f32::NEG_INFINITY, f32::NAN];
+        let found = run_on(isa, Map(&ends, Exp2));
+        assert_eq!(found[..4], [1.0, 0.0, 0.0, 0.0], "{isa:?}");
+        assert!(found[4].is_nan(), "{isa:?}");
+    }
+}
