@@ -218,36 +218,68 @@ impl Kernel for WriteToken<'_> {
     fn run<L: Lanes>(self, l: L) {
         let WriteToken { ty, shape, bytes, slot, k, v } = self;
         let (keys, values) = bytes.split_at_mut(shape.k * PAGE_LEN * ty.bytes());
-        let key_at = |dim: usize| (slot / BLOCK_LEN * shape.k + dim) * BLOCK_LEN + slot % BLOCK_LEN;
-        let value_at = |col: usize| (col / BLOCK_LEN * PAGE_LEN + slot) * BLOCK_LEN + col % BLOCK_LEN;
         match ty {
             KvType::F32 => {
-                let (keys, values) = (keys.as_chunks_mut().0, values.as_chunks_mut().0);
-                k.iter().enumerate().for_each(|(dim, x)| keys[key_at(dim)] = x.to_ne_bytes());
-                v.iter().enumerate().for_each(|(col, x)| values[value_at(col)] = x.to_ne_bytes());
+                put_keys(keys, shape, slot, k, |x, to: &mut [[u8; 4]]| {
+                    to.iter_mut().zip(x).for_each(|(to, x)| *to = x.to_ne_bytes());
+                });
+                put_values(values, slot, v, |x, to: &mut [[u8; 4]]| {
+                    to.iter_mut().zip(x).for_each(|(to, x)| *to = x.to_ne_bytes());
+                });
             }
             KvType::F16 => {
-                let (keys, values) = (keys.as_chunks_mut().0, values.as_chunks_mut().0);
-                each_f16(l, k, |dim, half| keys[key_at(dim)] = half.to_ne_bytes());
-                each_f16(l, v, |col, half| values[value_at(col)] = half.to_ne_bytes());
+                put_keys(keys, shape, slot, k, |x, to| halves(l, x, to));
+                put_values(values, slot, v, |x, to| halves(l, x, to));
             }
         }
     }
 }
 
-/// Calls `f(index, bits)` for every number of x as f16.
+/// Stores a token's keys, `[4][head_dim_k][16]`; `convert` writes up to a block of numbers.
 #[inline(always)]
-fn each_f16<L: Lanes>(l: L, x: &[f32], mut f: impl FnMut(usize, u16)) {
-    for (chunk_idx, x) in x.chunks(L::N).enumerate() {
-        let (mut wide, mut halves) = ([0.0; 16], [0u16; 16]);
-        wide[..x.len()].copy_from_slice(x);
-        // SAFETY: both buffers hold the widest vector.
-        unsafe {
-            let limited = l.max(l.splat(-F16_MAX), l.load(wide.as_ptr()));
-            l.store_f16(halves.as_mut_ptr(), l.min(l.splat(F16_MAX), limited));
-        }
-        for (i, &half) in halves[..x.len()].iter().enumerate() {
-            f(chunk_idx * L::N + i, half);
+fn put_keys<const BYTES: usize>(
+    keys: &mut [u8],
+    shape: HeadShape,
+    slot: usize,
+    k: &[f32],
+    convert: impl Fn(&[f32], &mut [[u8; BYTES]]),
+) {
+    let keys: &mut [[[u8; BYTES]; BLOCK_LEN]] = keys.as_chunks_mut().0.as_chunks_mut().0;
+    let rows = &mut keys[slot / BLOCK_LEN * shape.k..][..shape.k];
+    for (rows, k) in rows.chunks_mut(BLOCK_LEN).zip(k.chunks(BLOCK_LEN)) {
+        let mut converted = [[0; BYTES]; BLOCK_LEN];
+        convert(k, &mut converted);
+        for (row, k) in rows.iter_mut().zip(converted) {
+            row[slot % BLOCK_LEN] = k;
         }
     }
+}
+
+/// Stores a token's values, `[v_stride / 16][64][16]`.
+#[inline(always)]
+fn put_values<const BYTES: usize>(
+    values: &mut [u8],
+    slot: usize,
+    v: &[f32],
+    convert: impl Fn(&[f32], &mut [[u8; BYTES]]),
+) {
+    let values: &mut [[[u8; BYTES]; BLOCK_LEN]] = values.as_chunks_mut().0.as_chunks_mut().0;
+    for (block, v) in values.chunks_mut(PAGE_LEN).zip(v.chunks(BLOCK_LEN)) {
+        convert(v, &mut block[slot][..v.len()]);
+    }
+}
+
+/// to = x as f16, up to a block of them, limited to what is finite.
+#[inline(always)]
+fn halves<L: Lanes>(l: L, x: &[f32], to: &mut [[u8; 2]]) {
+    let (mut wide, mut halves) = ([0.0; BLOCK_LEN], [0u16; BLOCK_LEN]);
+    wide[..x.len()].copy_from_slice(x);
+    for at in (0..BLOCK_LEN).step_by(L::N) {
+        // SAFETY: both buffers hold a block, which is whole vectors.
+        unsafe {
+            let limited = l.max(l.splat(-F16_MAX), l.load(wide.as_ptr().add(at)));
+            l.store_f16(halves.as_mut_ptr().add(at), l.min(l.splat(F16_MAX), limited));
+        }
+    }
+    to.iter_mut().zip(halves).for_each(|(to, half)| *to = half.to_ne_bytes());
 }

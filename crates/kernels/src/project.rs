@@ -184,25 +184,30 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
     let first_panel = tile / n_row_tiles * part.panels_per_tile;
     let panels = first_panel..(first_panel + part.panels_per_tile).min(n_panels);
     let width = part.kernels.n_groups;
+    let product = |group_idx: usize, panel_idx: usize| {
+        let n_groups = width.min(groups.end - group_idx);
+        // The first panel meets weights that may still be in memory.
+        multiply(
+            x,
+            part,
+            group_idx,
+            n_groups,
+            panel(isa, x.n_tokens(), panel_idx),
+            panel_idx == panels.start,
+        );
+    };
     if panels.len() <= FEW_PANELS {
         for group_idx in groups.clone().step_by(width) {
-            for panel_idx in panels.clone() {
-                let panel = panel(isa, x.n_tokens(), panel_idx);
-                let first = panel_idx == panels.start;
-                multiply(x, part, group_idx, width.min(groups.end - group_idx), panel, first);
-            }
+            panels.clone().for_each(|panel_idx| product(group_idx, panel_idx));
         }
     } else {
-        for panel_idx in panels {
-            let panel = panel(isa, x.n_tokens(), panel_idx);
-            for group_idx in groups.clone().step_by(width) {
-                multiply(x, part, group_idx, width.min(groups.end - group_idx), panel, false);
-            }
+        for panel_idx in panels.clone() {
+            groups.clone().step_by(width).for_each(|group_idx| product(group_idx, panel_idx));
         }
     }
 }
 
-/// Some groups of rows times one panel, with `fetches` for groups that come from memory.
+/// Some groups of rows times one panel; `fetches` says that the weights are asked for ahead.
 fn multiply(
     x: &Activations,
     part: &Part<'_>,
