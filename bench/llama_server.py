@@ -4,9 +4,9 @@ import os
 import socket
 from pathlib import Path
 
-from ours import CACHE, Server
+from ours import Server
 
-BIN = Path(os.environ.get("LLAMA_SERVER") or CACHE / "bench-llama/build/bin/llama-server")
+BIN = Path(os.environ["LLAMA_SERVER"])  # from run.sh
 
 
 class LlamaServer(Server):

@@ -31,5 +31,6 @@ if [ -z "${LLAMA_SERVER:-}" ] && [ ! -x "$llama/build/bin/llama-server" ]; then
   cmake -S "$llama/vendor/llama.cpp" -B "$llama/build" -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_TESTS=OFF "${avx2[@]}" > "$llama/cmake.log"
   cmake --build "$llama/build" --target llama-server -j "$(nproc)" >> "$llama/cmake.log"
 fi
+export LLAMA_SERVER="${LLAMA_SERVER:-$llama/build/bin/llama-server}"
 bash scripts/test-setup.sh
 exec "$venv/bin/python" bench/compare.py "$@"

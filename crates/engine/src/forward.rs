@@ -75,15 +75,10 @@ impl Model {
         let n_embd = config.n_embd;
         let x = &mut buffers.x[..batch.n_rows() * n_embd];
         match &embedding.tokens {
-            None => output.matrix.unpack_rows(&batch.tokens, x),
+            None => output.matrix.unpack_rows(pool, &batch.tokens, x),
             Some((gguf, info)) => {
                 let ty = weight_type(info.kind.loadable().expect("checked when loading"));
-                let bytes = gguf.bytes(info);
-                let row_bytes = bytes.len() / config.vocab_size;
-                for (&id, row) in batch.tokens.iter().zip(x.chunks_exact_mut(n_embd)) {
-                    let first = id as usize * row_bytes;
-                    kernels::dequantize(ty, &bytes[first..first + row_bytes], row);
-                }
+                kernels::dequantize_rows(pool, ty, gguf.bytes(info), n_embd, &batch.tokens, x);
             }
         }
         if config.embd_scale != 1.0 {

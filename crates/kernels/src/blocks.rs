@@ -5,6 +5,7 @@
 
 use half::{bf16, f16};
 
+use crate::elementwise::for_each_row;
 use crate::{KernelError, Pool};
 
 /// Types of weights that matrices are made of, in ggml's words.
@@ -273,6 +274,25 @@ pub fn dequantize(ty: WeightType, src: &[u8], dst: &mut [f32]) {
         WeightType::Q5K => blocks.for_each(|(b, w)| dequantize_q5k(&Block::read(b), w)),
         WeightType::Q6K => blocks.for_each(|(b, w)| dequantize_q6k(&Block::read(b), w)),
     }
+}
+
+/// The rows of a matrix as in a file, by number; out: `[rows.len(), n_cols]`.
+///
+/// # Panics
+/// When a row does not exist, or `n_cols` are not whole blocks or do not divide `out`.
+pub fn dequantize_rows(
+    pool: &Pool,
+    ty: WeightType,
+    data: &[u8],
+    n_cols: usize,
+    rows: &[u32],
+    out: &mut [f32],
+) {
+    assert_eq!(out.len(), rows.len() * n_cols, "out must be [rows, n_cols]");
+    let row_bytes = ty.bytes_of(n_cols);
+    for_each_row(pool, out, n_cols, |i, out| {
+        dequantize(ty, &data[rows[i] as usize * row_bytes..][..row_bytes], out);
+    });
 }
 
 fn dequantize_q4_0(block: &BlockQ4_0, w: &mut [f32]) {

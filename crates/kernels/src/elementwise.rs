@@ -171,6 +171,16 @@ pub(crate) fn for_row_chunks(
     });
 }
 
+/// Calls `f(row index, row)` for every row of `x`, in parallel when there is enough to do.
+pub(crate) fn for_each_row(pool: &Pool, x: &mut [f32], row_len: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    if x.is_empty() {
+        return;
+    }
+    for_row_chunks(pool, x, row_len, |rows, first| {
+        rows.chunks_exact_mut(row_len).enumerate().for_each(|(i, row)| f(first / row_len + i, row));
+    });
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

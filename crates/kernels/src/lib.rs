@@ -28,7 +28,7 @@ mod test_data;
 
 pub use activations::{Activations, Gate};
 pub use attention::{AttentionSpan, attention};
-pub use blocks::{WeightType, check_finite, dequantize};
+pub use blocks::{WeightType, check_finite, dequantize, dequantize_rows};
 pub use elementwise::{add, add_bias, add_scaled, gelu, gelu_mul, scale, silu, silu_mul, softcap};
 pub use error::KernelError;
 pub use isa::Isa;

@@ -25,6 +25,7 @@ use crate::blocks::{
     SUPER_LEN, blocks_are_finite, f16_value, scale_and_min,
 };
 use crate::disjoint::Disjoint;
+use crate::elementwise::for_each_row;
 use crate::{Isa, KernelError, Pool, WeightType};
 
 /// What a matrix multiplies with.
@@ -206,16 +207,13 @@ impl PackedMatrix {
     ///
     /// # Panics
     /// When a row does not exist or `out` has another length.
-    pub fn unpack_rows(&self, rows: &[u32], out: &mut [f32]) {
+    pub fn unpack_rows(&self, pool: &Pool, rows: &[u32], out: &mut [f32]) {
         assert_eq!(out.len(), rows.len() * self.n_cols, "out must be [rows, n_cols]");
-        if self.n_cols == 0 {
-            return;
-        }
-        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(self.n_cols)) {
-            let row = row as usize;
+        for_each_row(pool, out, self.n_cols, |i, out| {
+            let row = rows[i] as usize;
             assert!(row < self.n_rows, "row {row} of a matrix of {} rows", self.n_rows);
             self.unpack_row(row, out);
-        }
+        });
     }
 
     fn unpack_row(&self, row: usize, out: &mut [f32]) {

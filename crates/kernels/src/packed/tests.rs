@@ -17,7 +17,7 @@ fn packed_rows_come_back_as_the_file_dequantised() {
                 let packed = PackedMatrix::pack(&pool, ty, n_rows, n_cols, &data).unwrap();
                 let rows: Vec<u32> = (0..n_rows as u32).rev().collect();
                 let mut found = vec![f32::NAN; n_rows * n_cols];
-                packed.unpack_rows(&rows, &mut found);
+                packed.unpack_rows(&pool, &rows, &mut found);
                 for (row, expected) in expected.chunks_exact(n_cols).enumerate() {
                     let found = &found[(n_rows - 1 - row) * n_cols..][..n_cols];
                     assert_eq!(found, expected, "{:?} {ty:?} [{n_rows}, {n_cols}] row {row}", pool.isa());
