@@ -12,7 +12,10 @@ import {
   test,
 } from './daybreak';
 
-const long = { temperature: 0, max_tokens: 400 };
+/** Long and slow enough that whatever happens meanwhile happens in the middle of the answer. */
+const slow = { ctx: 4096, args: ['--prompt-lookup', 'off', '--threads', '1'] };
+const long = { temperature: 0, max_tokens: 3000 };
+test.use({ options: slow });
 
 test('a page reloaded in the middle of an answer picks it up where it is', async ({
   page,
@@ -83,10 +86,10 @@ test.afterEach(async () => {
 test('nothing acknowledged is lost by kill -9, and the page finds the server again', async ({
   page,
 }) => {
-  const daybreak = new Daybreak();
+  const daybreak = new Daybreak(slow);
   remove = () => daybreak.remove();
   await daybreak.start();
-  await open(page, daybreak, { temperature: 0, max_tokens: 700 });
+  await open(page, daybreak, long);
   await send(page, 'Write a very long story about a mountain.');
   await expect.poll(async () => (await answers(page).innerText()).length).toBeGreaterThan(200);
   const seen = (await answers(page).locator('.prose').innerText()).replace(/\s+/g, ' ');

@@ -1,7 +1,8 @@
 //! Projections: operations and bytes per second by type, shape, number of tokens, threads and instruction set.
 //!
-//! `cargo bench -p kernels --bench projection -- [avx2|avx512|scalar] [TYPE…]`; prints the best of several runs.
-//! Activations are quantised inside the timing. One token reads matrices larger than the caches, as decoding does.
+//! `cargo bench -p kernels --bench projection -- [avx2|avx512|scalar] [TYPE…]`; prints the best of several runs. With
+//! STREAM_ONLY in the environment only the single token out of memory.
+//! Activations are quantised inside the timing. One token reads as many matrices as do not fit the caches, as decoding does.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::time::Instant;

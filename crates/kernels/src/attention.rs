@@ -1,10 +1,10 @@
 //! Causal attention of some rows over the pages of their sequences.
 //!
-//! Keys are taken page by page (64 positions), four pages to a segment. Within a segment a row keeps the
-//! running maximum, sum and weighted values of its scores (online softmax); segments start afresh and are
-//! merged in order. Both borders are fixed positions of the sequence, so a row's result depends neither on how
-//! its prompt was cut nor on who computes which segment: long contexts of few rows are shared out by
-//! segments, prompts by blocks of rows.
+//! Keys are taken in segments of four pages (256 positions). For a segment all scores of a row are computed, then their
+//! maximum, their exponentials (as powers of two: the factor log2 e is in the queries) and the weighted values;
+//! segments are merged in order (online softmax). Their borders are fixed positions of the sequence, so a row's result
+//! depends neither on how its prompt was cut nor on who computes which segment: long contexts of few rows are shared
+//! out by segments, prompts by blocks of rows.
 //!
 //! The heads that share a key-value head are rows of one tile, so each key and value is read once for all.
 #![allow(unsafe_code)]

@@ -388,6 +388,24 @@ mod tests {
     }
 
     #[test]
+    fn who_is_done_takes_the_tiles_of_who_is_held_up() {
+        let pool = Pool::new(2, Isa::Scalar).unwrap();
+        let n_others = AtomicUsize::new(0);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // The first tile, whose worker has four more, ends only once all others are done.
+        pool.run(10, &|tile, _| {
+            if tile > 0 {
+                n_others.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            while n_others.load(Ordering::SeqCst) < 9 {
+                assert!(Instant::now() < deadline, "nobody took the other tiles");
+                std::thread::yield_now();
+            }
+        });
+    }
+
+    #[test]
     fn a_panic_in_a_tile_reaches_the_caller_and_the_pool_goes_on() {
         let pool = Pool::new(3, Isa::Scalar).unwrap();
         for bad_tile in [0, 7, 99] {

@@ -59,7 +59,7 @@ struct Rows<'a> {
     total: Sums<'a>,
 }
 
-/// Maxima, sums of exponentials relative to them, and values weighted with these.
+/// Maxima (in powers of two), sums of exponentials relative to them, and values weighted with these.
 struct Sums<'a> {
     max: &'a mut [f32],
     sum: &'a mut [f32],
@@ -256,7 +256,7 @@ fn first_page(call: &Call<'_>, span: &AttentionSpan<'_>, task: &Task) -> usize {
 }
 
 /// Turns a row's scores into exponentials relative to their maximum, 0 outside of `seen` (but within the vectors
-/// that `used` touches). Returns the maximum, as a power of two, and their sum.
+/// that `used` touches). Returns the maximum, in powers of two, and their sum.
 #[inline(always)]
 fn exponentials<L: Lanes>(
     l: L,
