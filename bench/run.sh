@@ -6,12 +6,11 @@ cd "$(dirname "$0")/.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/daybreak"
 # With DAYBREAK_ISA=avx2 the peers are made without AVX-512 too, beside the others.
 suffix=""
-avx2=(-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF)
+flags=()
 if [ "${DAYBREAK_ISA:-}" = avx2 ]; then
   suffix="-avx2"
-  export CMAKE_ARGS="${avx2[*]}"
-else
-  avx2=()
+  flags=(-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF)
+  export CMAKE_ARGS="${flags[*]}"
 fi
 venv="$cache/bench-venv$suffix"
 if ! "$venv/bin/python" -c 'import llama_cpp, openvino_genai' 2>/dev/null; then
@@ -28,7 +27,7 @@ if [ -z "${LLAMA_SERVER:-}" ] && [ ! -x "$llama/build/bin/llama-server" ]; then
   mkdir -p "$llama"
   "$venv/bin/pip" download --quiet --no-deps --no-binary llama-cpp-python -d "$llama" "$(grep llama-cpp-python bench/requirements.txt)"
   tar -xzf "$llama"/llama_cpp_python-*.tar.gz -C "$llama" --strip-components=1
-  cmake -S "$llama/vendor/llama.cpp" -B "$llama/build" -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_TESTS=OFF "${avx2[@]}" > "$llama/cmake.log"
+  cmake -S "$llama/vendor/llama.cpp" -B "$llama/build" -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_TESTS=OFF "${flags[@]}" > "$llama/cmake.log"
   cmake --build "$llama/build" --target llama-server -j "$(nproc)" >> "$llama/cmake.log"
 fi
 export LLAMA_SERVER="${LLAMA_SERVER:-$llama/build/bin/llama-server}"

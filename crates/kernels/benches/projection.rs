@@ -1,7 +1,7 @@
 //! Projections: operations and bytes per second by type, shape, number of tokens, threads and instruction set.
 //!
-//! `cargo bench -p kernels --bench projection -- [avx2|avx512|scalar] [TYPE…]`; prints the best of several runs. With
-//! STREAM_ONLY in the environment only the single token out of memory.
+//! `cargo bench -p kernels --bench projection -- [avx2|avx512|scalar] [memory] [TYPE…]`; prints the best of several runs,
+//! with `memory` only of the single token that reads weights from memory.
 //! Activations are quantised inside the timing. One token reads as many matrices as do not fit the caches, as decoding does.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -17,6 +17,7 @@ const STREAM_BYTES: usize = 96 << 20;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    let memory_only = args.iter().any(|arg| arg == "memory");
     let isa = args.iter().find_map(|arg| Isa::from_name(arg)).unwrap_or(Isa::detect());
     let types: Vec<WeightType> = WeightType::ALL
         .into_iter()
@@ -31,7 +32,7 @@ fn main() {
             for &(n_rows, n_cols) in shapes {
                 stream(&pool, ty, n_rows, n_cols);
             }
-            if std::env::var_os("STREAM_ONLY").is_some() {
+            if memory_only {
                 continue;
             }
             for &(n_rows, n_cols) in shapes {

@@ -9,7 +9,8 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-const LINE: usize = 64;
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
 /// A huge page.
 const HUGE: usize = 2 << 20;
 /// Small matrices share chunks of this size.

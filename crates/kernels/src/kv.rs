@@ -220,12 +220,8 @@ impl Kernel for WriteToken<'_> {
         let (keys, values) = bytes.split_at_mut(shape.k * PAGE_LEN * ty.bytes());
         match ty {
             KvType::F32 => {
-                put_keys(keys, shape, slot, k, |x, to: &mut [[u8; 4]]| {
-                    to.iter_mut().zip(x).for_each(|(to, x)| *to = x.to_ne_bytes());
-                });
-                put_values(values, slot, v, |x, to: &mut [[u8; 4]]| {
-                    to.iter_mut().zip(x).for_each(|(to, x)| *to = x.to_ne_bytes());
-                });
+                put_keys(keys, shape, slot, k, floats);
+                put_values(values, slot, v, floats);
             }
             KvType::F16 => {
                 put_keys(keys, shape, slot, k, |x, to| halves(l, x, to));
@@ -267,6 +263,12 @@ fn put_values<const BYTES: usize>(
     for (block, v) in values.chunks_mut(PAGE_LEN).zip(v.chunks(BLOCK_LEN)) {
         convert(v, &mut block[slot][..v.len()]);
     }
+}
+
+/// to = x, up to a block of them.
+#[inline(always)]
+fn floats(x: &[f32], to: &mut [[u8; 4]]) {
+    to.iter_mut().zip(x).for_each(|(to, x)| *to = x.to_ne_bytes());
 }
 
 /// to = x as f16, up to a block of them, limited to what is finite.

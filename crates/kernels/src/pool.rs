@@ -127,7 +127,7 @@ impl Pool {
     /// done. No two tiles run at once with the same `worker_idx`. A panic in a tile is raised again here.
     ///
     /// # Panics
-    /// When called from inside a tile of the same pool.
+    /// When called from inside a tile of the same pool, or with more than `u32::MAX` tiles.
     pub fn run(&self, n_tiles: usize, tile: &(dyn Fn(usize, usize) + Sync)) {
         if n_tiles == 0 {
             return;

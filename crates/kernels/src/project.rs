@@ -37,9 +37,10 @@ mod float;
 mod scalar;
 
 use crate::activations::{MAX_PANEL, Panel, n_panels, panel};
+use crate::aligned::LINE;
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
-use crate::simd::prefetch_near;
+use crate::simd::{Cache, prefetch};
 use crate::{Activations, Isa, Operand, PackedMatrix, Pool, WeightType};
 
 /// Matrices that one call takes at most: queries, keys and values, a gate and its partner, with room to spare.
@@ -51,8 +52,6 @@ const STREAM_TILE_BYTES: usize = 24 * 1024;
 const FETCH_BYTES: usize = 4096;
 /// Up to so many bytes the cache is asked for the same place of the next groups, which meets every line once.
 const FETCH_GROUPS_BYTES: usize = 24 * 1024;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Bytes of activations that stay in the second cache while rows of weights pass: half of a small one.
 const TOKENS_BYTES: usize = 224 * 1024;
 /// Bytes of weights of a tile of many tokens, which stay there too while each panel meets them.
@@ -263,12 +262,9 @@ impl Output<'_> {
     }
 
     /// Asks for the cache line of token `token`'s first row, to be written soon.
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn prefetch(&self, token: usize) {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: a prefetch of any address is harmless; SSE is part of every x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.out.address(self.first + token * self.stride).cast()) }
+        prefetch(self.out.address(self.first + token * self.stride).cast(), Cache::FirstToWrite);
     }
 
     /// Stores sums that are not a whole vector, or any for the scalar kernels.
@@ -299,7 +295,7 @@ fn fetch_distance(groups_bytes: usize) -> usize {
 #[inline(always)]
 fn fetch(at: *const u8, len: usize) {
     for line in (0..len).step_by(LINE) {
-        prefetch_near(at.wrapping_add(line));
+        prefetch(at.wrapping_add(line), Cache::First);
     }
 }
 

@@ -23,8 +23,8 @@ pub(crate) trait Lanes: Copy {
     const N: usize;
     /// A vector.
     type V: Copy;
-    /// 2 to this power, by [`Lanes::times_exp2`], is 0.
-    const VANISHING: f32;
+    /// 2 to this power, by [`Lanes::times_exp2`], is 0: an exponent of zero bits.
+    const VANISHING: f32 = -127.0;
 
     fn splat(self, x: f32) -> Self::V;
     /// # Safety
@@ -59,10 +59,13 @@ pub(crate) trait Lanes: Copy {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     fn abs(self, a: Self::V) -> Self::V;
     fn round(self, a: Self::V) -> Self::V;
-    /// 2^a for whole a in −126..=127.
+    /// 2^a for whole a in −126..=127, 0 for −127.
     fn exp2_whole(self, a: Self::V) -> Self::V;
     /// a · 2^n for whole n in `VANISHING ..= 0`, |a| in 0.5..=2.
-    fn times_exp2(self, a: Self::V, n: Self::V) -> Self::V;
+    #[inline(always)]
+    fn times_exp2(self, a: Self::V, n: Self::V) -> Self::V {
+        self.mul(a, self.exp2_whole(n))
+    }
     /// `yes` in the lanes below `n`, `no` in the others.
     fn first(self, n: usize, yes: Self::V, no: Self::V) -> Self::V;
     /// `yes` where a ≥ b, else (also where not a number) `no`.
@@ -121,28 +124,30 @@ pub(crate) trait Lanes: Copy {
     }
 }
 
-/// Asks for the cache line at an address, which need not exist, in the second cache.
+/// Where a line is fetched to.
+#[derive(Clone, Copy)]
+pub(crate) enum Cache {
+    First,
+    /// To be written.
+    FirstToWrite,
+    Second,
+}
+
+/// Asks for the cache line at an address, which need not exist.
 #[inline(always)]
-pub(crate) fn prefetch(at: *const u8) {
+pub(crate) fn prefetch(at: *const u8, to: Cache) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has the instruction, and no address makes it fail.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        match to {
+            Cache::First => _mm_prefetch::<_MM_HINT_T0>(at.cast()),
+            Cache::FirstToWrite => _mm_prefetch::<_MM_HINT_ET0>(at.cast()),
+            Cache::Second => _mm_prefetch::<_MM_HINT_T1>(at.cast()),
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// As [`prefetch`], in the first cache.
-#[inline(always)]
-pub(crate) fn prefetch_near(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: as above.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
+    let _ = (at, to);
 }
 
 /// A computation written once over [`Lanes`].

@@ -5,8 +5,9 @@
 #![allow(unsafe_code)]
 #![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
+use crate::aligned::LINE;
 use crate::kv::{BLOCK_LEN, PAGE_LEN};
-use crate::simd::{Lanes, prefetch};
+use crate::simd::{Cache, Lanes, prefetch};
 
 /// Rows of a tile at most: with two vectors beside each other (of 16 floats, of which there are 32 registers, four) they
 /// keep the registers busy.
@@ -41,8 +42,6 @@ macro_rules! for_rows {
     };
 }
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Steps of a sum between two bursts of fetches.
 const STEPS_PER_BURST: usize = 8;
 
@@ -64,7 +63,7 @@ impl Ahead {
     #[inline(always)]
     fn fetch(&mut self) {
         for _ in 0..self.burst {
-            prefetch(self.next);
+            prefetch(self.next, Cache::Second);
             self.next = self.next.wrapping_add(LINE);
         }
     }

@@ -27,7 +27,7 @@ pub(super) struct AttendTask<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) span: &'a AttentionSpan<'a>,
     pub(super) task: Task,
-    /// Whose first page is fetched at the end.
+    /// Whose first keys are fetched at the end.
     pub(super) next: Option<(&'a AttentionSpan<'a>, Task)>,
     pub(super) q: &'a [f32],
     pub(super) out: &'a Disjoint<'a, f32>,

@@ -34,7 +34,7 @@ pub(super) fn kernels(ty: WeightType) -> Kernels {
     macro_rules! two {
         ($ty:ident) => {
             [
-                tile::<{ WeightType::$ty as u8 }, 1, 2>,
+                tile_twice::<{ WeightType::$ty as u8 }, 1>,
                 tile::<{ WeightType::$ty as u8 }, 2, 2>,
                 tile::<{ WeightType::$ty as u8 }, 3, 2>,
                 tile::<{ WeightType::$ty as u8 }, 4, 2>,

@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 #![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
-use super::{Kernels, LINE, Output, TileKernel, fetch};
+use super::{Kernels, Output, TileKernel, fetch};
 use crate::activations::MAX_PANEL;
+use crate::aligned::LINE;
 use crate::simd::{Kernel, Lanes, run_on};
 use crate::{Isa, WeightType};
 

@@ -27,8 +27,6 @@ static MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0
 impl Lanes for Avx2 {
     const N: usize = 8;
     type V = __m256;
-    // An exponent of zero bits.
-    const VANISHING: f32 = -127.0;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -107,10 +105,6 @@ impl Lanes for Avx2 {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
         }
-    }
-    #[inline(always)]
-    fn times_exp2(self, a: __m256, n: __m256) -> __m256 {
-        self.mul(a, self.exp2_whole(n))
     }
     #[inline(always)]
     fn first(self, n: usize, yes: __m256, no: __m256) -> __m256 {

@@ -20,8 +20,6 @@ fn each(f: impl Fn(usize) -> f32) -> V {
 impl Lanes for Portable {
     const N: usize = N;
     type V = V;
-    // An exponent of zero bits.
-    const VANISHING: f32 = -127.0;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {
@@ -101,10 +99,6 @@ impl Lanes for Portable {
     #[inline(always)]
     fn exp2_whole(self, a: V) -> V {
         each(|i| f32::from_bits(((a[i] as i32 + 127) << 23) as u32))
-    }
-    #[inline(always)]
-    fn times_exp2(self, a: V, n: V) -> V {
-        self.mul(a, self.exp2_whole(n))
     }
     #[inline(always)]
     fn first(self, n: usize, yes: V, no: V) -> V {
