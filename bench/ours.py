@@ -79,7 +79,12 @@ class Server:
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=60)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            # llama-server was seen not to end; the figures are taken by now, and nothing may go on beside the next.
+            self.process.kill()
+            self.process.wait()
 
 
 class Daybreak(Server):
