@@ -270,7 +270,9 @@ on_both! {
             let new = NewConversation { title: Some(format!("talk {n}")), ..Default::default() };
             made.push(store.create_conversation(owner, new).await.unwrap().id);
         }
-        fresh.say(made[3], None, "talk again").await; // becomes the most recent
+        // Times are milliseconds: in a later one than the last of those it becomes the most recent.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        fresh.say(made[3], None, "talk again").await;
         for search in [None, Some("talk".to_owned())] {
             let mut seen = Vec::new();
             let mut before = None;
