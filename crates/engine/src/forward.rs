@@ -325,7 +325,7 @@ fn attention_cost(facts: &LayerConfig, spans: &[AttentionSpan<'_>]) -> (usize, u
         let seen = |pos: usize| facts.window.map_or(pos + 1, |window| window.min(pos + 1));
         let last = seen(span.first_pos + span.n_rows - 1);
         let first = seen(span.first_pos);
-        bytes += last * (facts.k_dim() + facts.v_dim()) * crate::loading::KV_TYPE.bytes();
+        bytes += last * (facts.k_dim() + facts.v_dim()) * crate::loading::KV_BYTES;
         let n_pairs = span.n_rows * (first + last) / 2;
         ops += 2 * n_pairs * (facts.q_dim() + facts.attn_out_dim());
     }

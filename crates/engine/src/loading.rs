@@ -32,13 +32,13 @@ pub fn kv_bytes_per_token(config: &ModelConfig) -> u64 {
 /// Bytes of one page in all layers.
 fn page_bytes(config: &ModelConfig) -> u64 {
     let layer_bytes = |layer: &LayerConfig| {
-        KvLayer::bytes_per_page(layer.n_kv_heads, layer.head_dim_k, layer.head_dim_v, KV_TYPE) as u64
+        KvLayer::bytes_per_page(layer.n_kv_heads, layer.head_dim_k, layer.head_dim_v, KV_BYTES) as u64
     };
     config.layers.iter().map(layer_bytes).sum()
 }
 
-/// How keys and values are kept.
-pub(crate) const KV_TYPE: KvType = KvType::F16;
+/// Bytes of a key's or value's number, whatever the type.
+pub(crate) const KV_BYTES: usize = KvType::F16.bytes();
 
 /// Loads a model and proves that it computes finite values.
 pub(crate) fn load(
@@ -59,10 +59,14 @@ pub(crate) fn load(
     for layer_idx in 0..config.n_layers() {
         layers.push(loader.layer(config, layer_idx)?);
     }
+    // Quantised models round what they multiply more than bf16 does; float models are to agree with their reference.
+    let quantised =
+        gguf.tensors().iter().any(|tensor| tensor.kind.loadable().is_some_and(|ty| !ty.is_float()));
+    let kv_type = if quantised { KvType::fastest(engine.isa) } else { KvType::F16 };
     let kv = config
         .layers
         .iter()
-        .map(|layer| KvLayer::new(n_pages, layer.n_kv_heads, layer.head_dim_k, layer.head_dim_v, KV_TYPE));
+        .map(|layer| KvLayer::new(n_pages, layer.n_kv_heads, layer.head_dim_k, layer.head_dim_v, kv_type));
     let kv = kv.collect();
     let mut model = Model::new(pool, config, engine, n_pages, embedding, layers, output, kv);
     match model.proves_finite() {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use kernels::{Activations, KvLayer, Operand, PackedMatrix, Pool, RopeKind, RopeTable};
+use kernels::{Activations, KvLayer, KvType, Operand, PackedMatrix, Pool, RopeKind, RopeTable};
 use weights::{FfnKind, Gguf, LayerConfig, ModelConfig, RopeConfig, RopePairing, TensorInfo};
 
 use crate::engine::EngineConfig;
@@ -182,6 +182,11 @@ impl Model {
         let floats = [&b.x, &b.update, &b.q, &b.k, &b.v, &b.attn, &b.gate, &b.up, &b.logits];
         let buffers: usize = floats.iter().map(|buffer| buffer.len() * size_of::<f32>()).sum();
         (weights + kv + buffers) as u64
+    }
+
+    /// How keys and values are kept; `None` without layers.
+    pub(crate) fn kv_type(&self) -> Option<KvType> {
+        self.kv.first().map(KvLayer::kv_type)
     }
 
     /// Bytes of a page in all layers.

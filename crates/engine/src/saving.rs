@@ -58,7 +58,9 @@ pub(crate) struct Restoring {
 impl Saver {
     pub(crate) fn new(model: &Model, config: &EngineConfig) -> Saver {
         // The kernels of another version may round otherwise; some rotary embeddings depend on the context's length.
-        let engine = format!("{} {} {}", env!("CARGO_PKG_VERSION"), config.isa.name(), config.max_seq_len);
+        let kv_type = model.kv_type();
+        let (version, isa) = (env!("CARGO_PKG_VERSION"), config.isa.name());
+        let engine = format!("{version} {isa} {kv_type:?} {}", config.max_seq_len);
         Saver {
             engine: xxh3_64(engine.as_bytes()),
             layout: Layout { page_len: PAGE_LEN, n_bytes: model.page_bytes() },

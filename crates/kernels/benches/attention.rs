@@ -16,17 +16,19 @@ fn main() {
     for n_threads in [1, 2] {
         let pool = Pool::new(n_threads, isa).unwrap();
         println!("{} with {n_threads} threads", isa.name());
+        let mut types = vec![KvType::F16, KvType::fastest(isa)];
+        types.dedup();
         for (name, n_heads, n_kv_heads, head_dim) in MODELS {
-            for n in [512, 2000] {
-                report(&pool, name, n_heads, n_kv_heads, head_dim, 0, n);
-            }
-            for first_pos in [100, 1000, 4000] {
-                report(&pool, name, n_heads, n_kv_heads, head_dim, first_pos, 1);
+            for (first_pos, n) in [(0, 512), (0, 2000), (100, 1), (1000, 1), (4000, 1)] {
+                for &ty in &types {
+                    report(&pool, name, n_heads, n_kv_heads, head_dim, first_pos, n, ty);
+                }
             }
         }
     }
 }
 
+#[allow(clippy::too_many_arguments)] // a model's shape, a prompt's and a type
 fn report(
     pool: &Pool,
     name: &str,
@@ -35,9 +37,10 @@ fn report(
     head_dim: usize,
     first_pos: usize,
     n: usize,
+    ty: KvType,
 ) {
     let n_pages = (first_pos + n).div_ceil(PAGE_LEN);
-    let mut kv = KvLayer::new(n_pages, n_kv_heads, head_dim, head_dim, KvType::F16);
+    let mut kv = KvLayer::new(n_pages, n_kv_heads, head_dim, head_dim, ty);
     let pages: Vec<u32> = (0..n_pages as u32).collect();
     let wave = |len: usize| -> Vec<f32> { (0..len).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect() };
     let all = wave((first_pos + n) * n_kv_heads * head_dim);
@@ -59,7 +62,8 @@ fn report(
     let ops = 4 * pairs * n_heads * head_dim;
     let bytes = (first_pos + n) * n_kv_heads * head_dim * 4;
     println!(
-        "  {name:13} {n:4} tokens from {first_pos:4}: {:8.2} us per token and layer, {:6.1} GFLOP/s, {:5.1} GB/s",
+        "  {name:13} {:7} {n:4} tokens from {first_pos:4}: {:8.2} us per token and layer, {:6.1} GFLOP/s, {:5.1} GB/s",
+        format!("{ty:?}"),
         seconds / n as f64 * 1e6,
         ops as f64 / seconds / 1e9,
         bytes as f64 / seconds / 1e9

@@ -15,8 +15,8 @@ mod segment;
 use std::cell::RefCell;
 
 use crate::disjoint::Disjoint;
-use crate::kv::PAGE_LEN;
-use crate::simd::run_on;
+use crate::kv::{KvType, PAGE_LEN};
+use crate::simd::{run_on, run_on_with_bf16};
 use crate::{KvLayer, Pool};
 
 use segment::{AttendTask, MergeTask, SEGMENT_LEN, partial_len};
@@ -80,10 +80,11 @@ pub fn attention(
             let span = &spans[task.span];
             // What this worker does next, unless another took it.
             let next = tasks.get(tile + 1).map(|&task| (&spans[task.span], task));
-            run_on(
-                pool.isa(),
-                AttendTask { call: &call, span, task, next, q, out: &out, partials: &partials },
-            );
+            let attend = AttendTask { call: &call, span, task, next, q, out: &out, partials: &partials };
+            match kv.kv_type() {
+                KvType::F16Bf16 => run_on_with_bf16(pool.isa(), attend),
+                KvType::F16 | KvType::F32 => run_on(pool.isa(), attend),
+            }
         });
         // Merging is a few microseconds for one sequence, worth sharing for several.
         let merge = |split_idx: usize| {

@@ -55,6 +55,15 @@ impl Isa {
         }
     }
 
+    /// Whether this processor multiplies pairs of bf16 into f32 sums in it (AVX512_BF16: Zen 4, Cooper Lake and
+    /// later; Ice Lake has not).
+    pub fn has_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Isa::Avx512 && self.is_available() && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     /// Itself, or the error that names it when this processor cannot run it. Every value that carries an
     /// [`Isa`] into a kernel went through here, which is what makes the calls of those kernels sound.
     pub(crate) fn checked(self) -> Result<Isa, KernelError> {

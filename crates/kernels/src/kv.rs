@@ -2,16 +2,17 @@
 //!
 //! In a page each key-value head has its keys, transposed and in blocks of 16, `[4][head_dim_k][16]`, so that scores
 //! of many keys are computed side by side, then its values in blocks of 16 columns, `[head_dim_v / 16][64][16]`
-//! (rounded up). So what a tile of a product reads lies in one piece. Pages are named by number; memory comes from
+//! (rounded up); bf16 values in pairs of tokens, `[head_dim_v / 16][32][16][2]`, as processors multiply them. So what a
+//! tile of a product reads lies in one piece. Pages are named by number; memory comes from
 //! the system, in huge pages where it has them, when a page is first written.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
 
-use crate::Pool;
 use crate::aligned::AlignedBytes;
 use crate::disjoint::Disjoint;
 use crate::simd::{Kernel, Lanes, run_on};
+use crate::{Isa, Pool};
 
 /// Tokens in a page.
 pub const PAGE_LEN: usize = 64;
@@ -27,15 +28,23 @@ const SERIAL_LEN: usize = 16 * 1024;
 pub enum KvType {
     /// Half precision.
     F16,
+    /// Keys as f16, values as bf16, with which softmax's weights, rounded to bf16 too, are multiplied in pairs. What
+    /// is rounded here averages out over the keys; scores, whose errors an exponential would magnify, are not touched.
+    F16Bf16,
     /// Single precision.
     F32,
 }
 
 impl KvType {
+    /// The fastest type, of two bytes a number.
+    pub fn fastest(isa: Isa) -> KvType {
+        if isa.has_bf16() { KvType::F16Bf16 } else { KvType::F16 }
+    }
+
     /// Bytes of a number.
     pub const fn bytes(self) -> usize {
         match self {
-            KvType::F16 => 2,
+            KvType::F16 | KvType::F16Bf16 => 2,
             KvType::F32 => 4,
         }
     }
@@ -60,13 +69,18 @@ impl KvLayer {
         head_dim_v: usize,
         ty: KvType,
     ) -> KvLayer {
-        let bytes = n_pages * KvLayer::bytes_per_page(n_kv_heads, head_dim_k, head_dim_v, ty);
+        let bytes = n_pages * KvLayer::bytes_per_page(n_kv_heads, head_dim_k, head_dim_v, ty.bytes());
         KvLayer { n_pages, n_kv_heads, head_dim_k, head_dim_v, ty, data: AlignedBytes::zeroed(bytes) }
     }
 
-    /// Bytes of one page of a layer of that shape.
-    pub fn bytes_per_page(n_kv_heads: usize, head_dim_k: usize, head_dim_v: usize, ty: KvType) -> usize {
-        n_kv_heads * PAGE_LEN * (head_dim_k + head_dim_v.next_multiple_of(BLOCK_LEN)) * ty.bytes()
+    /// Bytes of one page of a layer of that shape, of numbers of `number_bytes`.
+    pub fn bytes_per_page(
+        n_kv_heads: usize,
+        head_dim_k: usize,
+        head_dim_v: usize,
+        number_bytes: usize,
+    ) -> usize {
+        n_kv_heads * PAGE_LEN * (head_dim_k + head_dim_v.next_multiple_of(BLOCK_LEN)) * number_bytes
     }
 
     /// Bytes of all pages, touched or not.
@@ -169,7 +183,8 @@ impl KvLayer {
         page as usize * page_bytes..(page as usize + 1) * page_bytes
     }
 
-    pub(crate) fn kv_type(&self) -> KvType {
+    /// How they are stored.
+    pub fn kv_type(&self) -> KvType {
         self.ty
     }
 
@@ -227,6 +242,10 @@ impl Kernel for WriteToken<'_> {
                 put_keys(keys, shape, slot, k, |x, to| halves(l, x, to));
                 put_values(values, slot, v, |x, to| halves(l, x, to));
             }
+            KvType::F16Bf16 => {
+                put_keys(keys, shape, slot, k, |x, to| halves(l, x, to));
+                put_value_pairs(l, values, slot, v);
+            }
         }
     }
 }
@@ -265,23 +284,46 @@ fn put_values<const BYTES: usize>(
     }
 }
 
+/// Stores a token's values as bf16, `[v_stride / 16][32][16][2]`.
+#[inline(always)]
+fn put_value_pairs<L: Lanes>(l: L, values: &mut [u8], slot: usize, v: &[f32]) {
+    let values: &mut [[[[u8; 2]; 2]; BLOCK_LEN]] =
+        values.as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0;
+    for (block, v) in values.chunks_mut(PAGE_LEN / 2).zip(v.chunks(BLOCK_LEN)) {
+        let mut converted = [[0; 2]; BLOCK_LEN];
+        by_vectors(l, v, &mut converted, |x, to| {
+            // SAFETY: a vector's room, as `by_vectors` promises.
+            unsafe { l.store_bf16(to, x) }
+        });
+        for (pair, v) in block[slot / 2].iter_mut().zip(&converted[..v.len()]) {
+            pair[slot % 2] = *v;
+        }
+    }
+}
+
 /// to = x, up to a block of them.
 #[inline(always)]
 fn floats(x: &[f32], to: &mut [[u8; 4]]) {
     to.iter_mut().zip(x).for_each(|(to, x)| *to = x.to_ne_bytes());
 }
 
-/// to = x as f16, up to a block of them, limited to what is finite.
+/// to = x as f16, up to a block of them.
 #[inline(always)]
 fn halves<L: Lanes>(l: L, x: &[f32], to: &mut [[u8; 2]]) {
+    // SAFETY: a vector's room, as `by_vectors` promises.
+    by_vectors(l, x, to, |x, to| unsafe { l.store_f16(to, x) });
+}
+
+/// Converts up to a block of numbers, limited to what is finite as f16, a vector at a time; `store` gets room for one.
+#[inline(always)]
+fn by_vectors<L: Lanes>(l: L, x: &[f32], to: &mut [[u8; 2]], store: impl Fn(L::V, *mut u16)) {
     let (mut wide, mut halves) = ([0.0; BLOCK_LEN], [0u16; BLOCK_LEN]);
     wide[..x.len()].copy_from_slice(x);
     for at in (0..BLOCK_LEN).step_by(L::N) {
-        // SAFETY: both buffers hold a block, which is whole vectors.
-        unsafe {
-            let limited = l.max(l.splat(-F16_MAX), l.load(wide.as_ptr().add(at)));
-            l.store_f16(halves.as_mut_ptr().add(at), l.min(l.splat(F16_MAX), limited));
-        }
+        // SAFETY: the buffer holds a block, which is whole vectors.
+        let x = unsafe { l.load(wide.as_ptr().add(at)) };
+        let limited = l.min(l.splat(F16_MAX), l.max(l.splat(-F16_MAX), x));
+        store(limited, halves[at..at + L::N].as_mut_ptr());
     }
     to.iter_mut().zip(halves).for_each(|(to, half)| *to = half.to_ne_bytes());
 }

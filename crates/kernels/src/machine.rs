@@ -46,7 +46,7 @@ impl MachinePeaks {
         MachinePeaks {
             int8_ops: rate(pool, |_| int8(isa)),
             f32_ops: rate(pool, |_| run_on(isa, Multiply)),
-            bf16_ops: has_bf16(isa).then(|| rate(pool, |_| bf16(isa))),
+            bf16_ops: isa.has_bf16().then(|| rate(pool, |_| bf16(isa))),
             read_bytes: rate(pool, |tile| run_on(isa, Read(&memory[tile * part..(tile + 1) * part]))),
         }
     }
@@ -137,16 +137,9 @@ fn int8_scalar() -> usize {
     STEPS * 2 * LANES
 }
 
-fn has_bf16(isa: Isa) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return isa == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
-/// Products of bf16 into f32 sums, where [`has_bf16`]; gives the number of operations.
+/// Products of bf16 into f32 sums, where [`Isa::has_bf16`]; gives the number of operations.
 fn bf16(isa: Isa) -> usize {
-    assert!(has_bf16(isa));
+    assert!(isa.has_bf16());
     #[cfg(target_arch = "x86_64")]
     // SAFETY: asked just now.
     #[allow(unsafe_code)]

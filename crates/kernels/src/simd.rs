@@ -43,6 +43,22 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `N` half floats must be writable at `to`.
     unsafe fn store_f16(self, to: *mut u16, x: Self::V);
+    /// Rounds to nearest even; a NaN stays one.
+    /// # Safety
+    /// `N` half floats must be writable at `to`.
+    unsafe fn store_bf16(self, to: *mut u16, x: Self::V);
+    /// As [`Lanes::store_bf16`], of two vectors; returns what was stored, as pairs of neighbours.
+    /// # Safety
+    /// `2 N` half floats must be writable at `to`.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, to: *mut u16, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: as the caller says; N pairs were just written.
+        unsafe {
+            self.store_bf16(to, a);
+            self.store_bf16(to.add(Self::N), b);
+            self.load(to.cast())
+        }
+    }
     /// Rounds to nearest even into i8; |x| must be at most 127.
     /// # Safety
     /// `N` bytes must be writable at `to`.
@@ -53,6 +69,11 @@ pub(crate) trait Lanes: Copy {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// a · b + c
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// a.0 · b.0 + a.1 · b.1 + c; `a` and the lanes of `b` are pairs of bf16, the first in the lower half. Numbers
+    /// below the smallest normal one may count as 0.
+    fn fma_pairs(self, a: u32, b: Self::V, c: Self::V) -> Self::V;
+    /// The bits of `a` that are set in `mask`.
+    fn and_bits(self, a: Self::V, mask: u32) -> Self::V;
     /// The larger; `b` where either is not a number.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; `b` where either is not a number.
@@ -173,6 +194,17 @@ pub(crate) fn run_on<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
         #[cfg(not(target_arch = "x86_64"))]
         _ => kernel.run(Portable),
     }
+}
+
+/// As [`run_on`], with the processor's own products of bf16 where it has them ([`Isa::has_bf16`]).
+#[inline]
+pub(crate) fn run_on_with_bf16<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_bf16() {
+        // SAFETY: asked just now.
+        return unsafe { avx512::enter_with_bf16(kernel) };
+    }
+    run_on(isa, kernel)
 }
 
 #[cfg(test)]

@@ -123,9 +123,9 @@ unsafe fn scores_tiles<L: Lanes, const F16: bool, const M: usize, const V: usize
                 // SAFETY: 64 is a multiple of the step, so all lie in the page; the rest as the caller says.
                 unsafe {
                     tile_product(
-                        l,
-                        |m| *q.add(m * n_dims + dim),
+                        |m| l.splat(*q.add(m * n_dims + dim)),
                         |v| load::<L, F16>(l, keys, in_blocks(key + v * L::N, n_dims) + dim * BLOCK_LEN),
+                        |x, y, sum| l.fma(x, y, sum),
                         &mut acc,
                     );
                 }
@@ -208,16 +208,105 @@ unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize,
                 // SAFETY: as the caller says.
                 unsafe {
                     tile_product(
-                        l,
-                        |m| *weights.add(m * P * PAGE_LEN + first + key),
+                        |m| l.splat(*weights.add(m * P * PAGE_LEN + first + key)),
                         |v| {
                             let at = in_blocks(col + v * L::N, PAGE_LEN) + key * BLOCK_LEN;
                             load::<L, F16>(l, values.as_ptr(), at)
                         },
+                        |x, y, sum| l.fma(x, y, sum),
                         &mut acc,
                     );
                 }
             }
+        }
+    }
+    // SAFETY: as above.
+    unsafe { store_tile(l, &acc, sums.add(col), stride) };
+    n_cols
+}
+
+/// As [`values`], of pairs of bf16.
+///
+/// weights: `[n_rows, 32 P]` pairs, rows `64 P` pairs apart, values of a page: `[stride / 16][32][16]` pairs, sums:
+/// `[n_rows, stride]`
+///
+/// # Safety
+/// As [`values`].
+#[inline(always)]
+pub(super) unsafe fn value_pairs<L: Lanes, const P: usize>(
+    l: L,
+    n_rows: usize,
+    stride: usize,
+    weights: *const u32,
+    pages: &PageRun<'_, P>,
+    keys_used: std::ops::Range<usize>,
+    sums: *mut f32,
+) {
+    macro_rules! tiles {
+        ($m:literal, $v:literal) => {{
+            let mut col = 0;
+            while col < stride {
+                let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
+                // SAFETY: so many vectors from `col` on lie in the row; the rest as the caller says.
+                col += unsafe {
+                    if col + $v * L::N <= stride {
+                        value_pairs_tile::<L, $m, $v, P>(l, at, weights, pages, sums)
+                    } else {
+                        value_pairs_tile::<L, $m, 1, P>(l, at, weights, pages, sums)
+                    }
+                };
+            }
+        }};
+    }
+    for_rows!(L, n_rows, tiles);
+}
+
+/// # Safety
+/// As [`value_pairs`], with M rows and V vectors of columns from `at.col` on; returns the number of columns.
+#[inline(always)]
+unsafe fn value_pairs_tile<L: Lanes, const M: usize, const V: usize, const P: usize>(
+    l: L,
+    at: ValuesAt,
+    weights: *const u32,
+    pages: &PageRun<'_, P>,
+    sums: *mut f32,
+) -> usize {
+    const PAIRS: usize = PAGE_LEN / 2;
+    let ValuesAt { stride, col, keys_used } = at;
+    let mut acc = [[l.splat(0.0); V]; M];
+    let n_cols = V * L::N;
+    for page in keys_used.start / PAGE_LEN..keys_used.end.div_ceil(PAGE_LEN) {
+        let first = page * PAGE_LEN;
+        let keys = keys_used.start.saturating_sub(first)..PAGE_LEN.min(keys_used.end - first);
+        let (values, ahead) = pages[page];
+        let ahead = &ahead[ahead.len() * col / stride..ahead.len() * (col + n_cols) / stride];
+        let pairs = keys.start / 2..keys.end.div_ceil(2);
+        let mut ahead = Ahead::new(ahead, 1, pairs.len());
+        let step = |pair: usize, mask: Option<u32>, acc: &mut [[L::V; V]; M]| {
+            let left = |m: usize| {
+                // SAFETY: as the caller says.
+                unsafe { *weights.add(m * P * PAGE_LEN + first / 2 + pair) }
+            };
+            let right = |v: usize| {
+                let at = in_blocks(col + v * L::N, PAIRS) + pair * BLOCK_LEN;
+                // SAFETY: as the caller says.
+                let pairs = unsafe { l.load(values.as_ptr().cast::<f32>().add(at)) };
+                mask.map_or(pairs, |mask| l.and_bits(pairs, mask))
+            };
+            tile_product(left, right, |x, y, sum| l.fma_pairs(x, y, sum), acc);
+        };
+        // Where half of a pair is used, the other may hold anything.
+        if !keys.start.is_multiple_of(2) {
+            step(pairs.start, Some(!0xffff), &mut acc);
+        }
+        for from in (keys.start.div_ceil(2)..keys.end / 2).step_by(STEPS_PER_BURST) {
+            ahead.fetch();
+            for pair in from..(keys.end / 2).min(from + STEPS_PER_BURST) {
+                step(pair, None, &mut acc);
+            }
+        }
+        if !keys.end.is_multiple_of(2) {
+            step(keys.end / 2, Some(0xffff), &mut acc);
         }
     }
     // SAFETY: as above.
@@ -250,34 +339,28 @@ fn in_blocks(i: usize, n_rows: usize) -> usize {
     i / BLOCK_LEN * n_rows * BLOCK_LEN + i % BLOCK_LEN
 }
 
-/// acc[m][v] += left(m) · right(v); what there are fewer of stays in registers.
+/// acc[m][v] = fma(left(m), right(v), acc[m][v]); what there are fewer of stays in registers.
 #[inline(always)]
-fn tile_product<L: Lanes, const M: usize, const V: usize>(
-    l: L,
-    left: impl Fn(usize) -> f32,
-    right: impl Fn(usize) -> L::V,
-    acc: &mut [[L::V; V]; M],
+fn tile_product<X: Copy, V: Copy, const N_ROWS: usize, const N_VECTORS: usize>(
+    left: impl Fn(usize) -> X,
+    right: impl Fn(usize) -> V,
+    fma: impl Fn(X, V, V) -> V,
+    acc: &mut [[V; N_VECTORS]; N_ROWS],
 ) {
-    if M < V {
-        let mut x = [l.splat(0.0); M];
-        for m in 0..M {
-            x[m] = l.splat(left(m));
-        }
-        for v in 0..V {
+    if N_ROWS < N_VECTORS {
+        let x: [X; N_ROWS] = std::array::from_fn(&left);
+        for v in 0..N_VECTORS {
             let y = right(v);
-            for m in 0..M {
-                acc[m][v] = l.fma(x[m], y, acc[m][v]);
+            for m in 0..N_ROWS {
+                acc[m][v] = fma(x[m], y, acc[m][v]);
             }
         }
     } else {
-        let mut y = [l.splat(0.0); V];
-        for v in 0..V {
-            y[v] = right(v);
-        }
-        for m in 0..M {
-            let x = l.splat(left(m));
-            for v in 0..V {
-                acc[m][v] = l.fma(x, y[v], acc[m][v]);
+        let y: [V; N_VECTORS] = std::array::from_fn(&right);
+        for m in 0..N_ROWS {
+            let x = left(m);
+            for v in 0..N_VECTORS {
+                acc[m][v] = fma(x, y[v], acc[m][v]);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-use super::block::{PageRun, TILE_ROWS, scores, tiles, values};
+use super::block::{PageRun, TILE_ROWS, scores, tiles, value_pairs, values};
 use super::{AttentionSpan, Call, Split, Task};
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
@@ -15,6 +15,8 @@ use crate::simd::{Kernel, Lanes};
 /// thousand tokens.
 pub(super) const SEGMENT_LEN: usize = SEGMENT_PAGES * PAGE_LEN;
 const SEGMENT_PAGES: usize = 4;
+/// A pair of bf16.
+const ONES: u32 = 0x3f80_3f80;
 /// Room for the maximum and the sum before the values of a partial sum.
 const PARTIAL_HEAD: usize = 16;
 
@@ -51,7 +53,7 @@ thread_local! {
 struct Rows<'a> {
     /// [n_rows, head_dim_k], already times the scale
     q: &'a mut [f32],
-    /// [TILE_ROWS, SEGMENT_LEN]: a tile's scores of a segment, then their exponentials
+    /// [TILE_ROWS, SEGMENT_LEN]: a tile's scores of a segment, then their exponentials, these as bf16 if the values are
     scores: &'a mut [f32],
     /// Of the segment at hand: [n_rows], [n_rows], [n_rows, v_stride]
     segment: Sums<'a>,
@@ -141,13 +143,20 @@ impl AttendTask<'_> {
     #[inline(always)]
     fn segment<L: Lanes>(&self, l: L, segment_idx: usize, rows: &mut Rows<'_>) {
         match self.call.kv.kv_type() {
-            KvType::F16 => self.segment_of::<L, true>(l, segment_idx, rows),
-            KvType::F32 => self.segment_of::<L, false>(l, segment_idx, rows),
+            KvType::F16 => self.segment_of::<L, true, false>(l, segment_idx, rows),
+            KvType::F16Bf16 => self.segment_of::<L, true, true>(l, segment_idx, rows),
+            KvType::F32 => self.segment_of::<L, false, false>(l, segment_idx, rows),
         }
     }
 
+    /// With F16 for keys (and values), PAIRS for values in pairs of bf16.
     #[inline(always)]
-    fn segment_of<L: Lanes, const F16: bool>(&self, l: L, segment_idx: usize, rows: &mut Rows<'_>) {
+    fn segment_of<L: Lanes, const F16: bool, const PAIRS: bool>(
+        &self,
+        l: L,
+        segment_idx: usize,
+        rows: &mut Rows<'_>,
+    ) {
         let (call, task) = (self.call, &self.task);
         let (k, stride) = (call.shape.k, call.shape.v_stride());
         let key_bytes = k * PAGE_LEN * call.kv.kv_type().bytes();
@@ -193,7 +202,7 @@ impl AttendTask<'_> {
             for (row, scores) in (first..first + n).zip(rows.scores.as_chunks_mut().0) {
                 let seen = seen(row / call.group);
                 (rows.segment.max[row], rows.segment.sum[row]) =
-                    exponentials(l, call.softcap, scores, seen, used.clone());
+                    exponentials::<L, PAIRS>(l, call.softcap, scores, seen, used.clone());
             }
             let run: PageRun<'_, SEGMENT_PAGES> = std::array::from_fn(|page| {
                 if !pages.contains(&page) {
@@ -208,15 +217,12 @@ impl AttendTask<'_> {
             });
             // SAFETY: as above, n rows of weights and sums, and whole pages of values where keys are used.
             unsafe {
-                values::<L, F16, SEGMENT_PAGES>(
-                    l,
-                    n,
-                    stride,
-                    rows.scores.as_ptr(),
-                    &run,
-                    used,
-                    sums.as_mut_ptr(),
-                );
+                let (weights, sums) = (rows.scores.as_ptr(), sums.as_mut_ptr());
+                if PAIRS {
+                    value_pairs(l, n, stride, weights.cast(), &run, used, sums);
+                } else {
+                    values::<L, F16, SEGMENT_PAGES>(l, n, stride, weights, &run, used, sums);
+                }
             }
         }
     }
@@ -255,10 +261,11 @@ fn first_page(call: &Call<'_>, span: &AttentionSpan<'_>, task: &Task) -> usize {
     seen.max(task.first_segment * SEGMENT_LEN) / PAGE_LEN
 }
 
-/// Turns a row's scores into exponentials relative to their maximum, 0 outside of `seen` (but within the vectors
-/// that `used` touches). Returns the maximum, in powers of two, and their sum.
+/// Turns a row's scores into exponentials relative to their maximum, 0 outside of `seen` (but within the pairs of vectors
+/// that `used` touches); with BF16 they are rounded and lie in the first half of the room. Returns the maximum, in powers
+/// of two, and their sum.
 #[inline(always)]
-fn exponentials<L: Lanes>(
+fn exponentials<L: Lanes, const BF16: bool>(
     l: L,
     softcap: Option<f32>,
     scores: &mut [f32; SEGMENT_LEN],
@@ -266,7 +273,8 @@ fn exponentials<L: Lanes>(
     used: Range<usize>,
 ) -> (f32, f32) {
     let nothing = l.splat(f32::NEG_INFINITY);
-    let vectors = used.start / L::N * L::N..used.end;
+    let step = 2 * L::N;
+    let vectors = used.start / step * step..used.end.next_multiple_of(step);
     let mut largest = nothing;
     for key in vectors.clone().step_by(L::N) {
         let at = scores[key..key + L::N].as_mut_ptr();
@@ -287,17 +295,24 @@ fn exponentials<L: Lanes>(
     }
     let max = l.largest(largest);
     if max == f32::NEG_INFINITY {
-        scores[vectors.start..].fill(0.0);
+        scores.fill(0.0);
         return (max, 0.0);
     }
     let mut sums = l.splat(0.0);
-    for key in vectors.step_by(L::N) {
-        let at = scores[key..key + L::N].as_mut_ptr();
-        // SAFETY: as above.
+    for key in vectors.step_by(step) {
+        let at = scores[key..key + step].as_mut_ptr();
+        // SAFETY: twice N scores from `key` on. What is rounded is half as long and overwrites what was read.
         unsafe {
-            let e = l.exp2(l.sub(l.load(at), l.splat(max)));
-            l.store(at, e);
-            sums = l.add(sums, e);
+            let a = l.exp2(l.sub(l.load(at), l.splat(max)));
+            let b = l.exp2(l.sub(l.load(at.add(L::N)), l.splat(max)));
+            if BF16 {
+                let pairs = l.store_bf16_pairs(scores.as_mut_ptr().cast::<u16>().add(key), a, b);
+                sums = l.fma_pairs(ONES, pairs, sums);
+            } else {
+                l.store(at, a);
+                l.store(at.add(L::N), b);
+                sums = l.add(l.add(sums, a), b);
+            }
         }
     }
     (max, l.sum(sums))

@@ -5,8 +5,11 @@ use super::*;
 use crate::test_data::{Random, available_pools, random_floats};
 use crate::{Isa, KvType};
 
-/// Sums in f32 over some hundred keys; with f16 pages the reference reads rounded numbers too.
+/// Sums in f32 over some hundred keys; the reference reads numbers that are rounded as in the pages.
 const TOLERANCE: f64 = 2e-5;
+/// Beside values of bf16 softmax's weights are rounded too, by 2^−9 of themselves at most, and values lie in −1..1: one
+/// number may be off by so much, their mean by a tenth of it.
+const WEIGHTS_TOLERANCE: f64 = 1.0 / 512.0;
 
 #[derive(Clone, Copy, Debug)]
 struct Model {
@@ -39,17 +42,20 @@ struct Sequence {
 
 impl Sequence {
     fn random(model: &Model, seed: u64, n: usize) -> Sequence {
-        let rounded = |x: Vec<f32>| -> Vec<f32> {
-            match model.ty {
-                KvType::F32 => x,
-                KvType::F16 => x.iter().map(|&x| half::f16::from_f32(x).to_f32()).collect(),
-            }
+        let f16 = |x: &f32| half::f16::from_f32(*x).to_f32();
+        let bf16 = |x: &f32| half::bf16::from_f32(*x).to_f32();
+        let k = random_floats(seed + 1, n * model.n_kv_heads * model.head_dim_k);
+        let v = random_floats(seed + 2, n * model.n_kv_heads * model.head_dim_v);
+        let (k, v) = match model.ty {
+            KvType::F32 => (k, v),
+            KvType::F16 => (k.iter().map(f16).collect(), v.iter().map(f16).collect()),
+            KvType::F16Bf16 => (k.iter().map(f16).collect(), v.iter().map(bf16).collect()),
         };
         Sequence {
             n,
             q: random_floats(seed, n * model.n_heads * model.head_dim_k).iter().map(|x| 4.0 * x).collect(),
-            k: rounded(random_floats(seed + 1, n * model.n_kv_heads * model.head_dim_k)),
-            v: rounded(random_floats(seed + 2, n * model.n_kv_heads * model.head_dim_v)),
+            k,
+            v,
         }
     }
 
@@ -129,6 +135,8 @@ fn models() -> Vec<Model> {
     models.extend([(8, 8), (4, 12), (20, 24), (64, 64), (48, 80), (128, 128)].map(
         |(head_dim_k, head_dim_v)| Model { head_dim_k, head_dim_v, n_heads: 4, ty: KvType::F16, ..PLAIN },
     ));
+    let pairs: Vec<Model> = models.iter().map(|&model| Model { ty: KvType::F16Bf16, ..model }).collect();
+    models.extend(pairs);
     models
 }
 
@@ -137,6 +145,8 @@ fn compare(pool: &Pool, model: &Model, n: usize, chunk: usize, step: usize) {
     let sequence = Sequence::random(model, n as u64, n);
     let found = run_in_chunks(pool, model, &sequence, chunk);
     let dv = model.head_dim_v;
+    let (mut n_numbers, mut sum) = (0.0, 0.0);
+    let tolerance = if model.ty == KvType::F16Bf16 { WEIGHTS_TOLERANCE } else { TOLERANCE };
     for pos in (0..n).filter(|pos| pos % step == 0 || pos + 3 > n) {
         for head in 0..model.n_heads {
             let expected = sequence.exact(model, pos, head, 0.3);
@@ -144,12 +154,23 @@ fn compare(pool: &Pool, model: &Model, n: usize, chunk: usize, step: usize) {
             for (f, e) in found.iter().zip(&expected) {
                 let error = (f64::from(*f) - e).abs();
                 assert!(
-                    error <= TOLERANCE,
+                    error <= tolerance,
                     "{:?} {model:?} pos {pos} of {n}, head {head}: {f} {e}",
                     pool.isa()
                 );
+                n_numbers += 1.0;
+                sum += error;
             }
         }
+    }
+    // A few numbers alone may all be at the end of what is allowed.
+    if n_numbers > 1000.0 {
+        assert!(
+            sum / n_numbers <= tolerance / 10.0,
+            "{:?} {model:?} {n}: mean {}",
+            pool.isa(),
+            sum / n_numbers
+        );
     }
 }
 
@@ -167,7 +188,7 @@ fn outputs_equal_double_precision_for_every_shape() {
 #[test]
 fn every_group_size_and_odd_head_lengths_equal_double_precision() {
     for pool in available_pools() {
-        for ty in [KvType::F16, KvType::F32] {
+        for ty in [KvType::F16, KvType::F16Bf16, KvType::F32] {
             for n_heads in 1..=7 {
                 for (head_dim_k, head_dim_v) in [(8, 8), (32, 48), (24, 40)] {
                     for (softcap, window) in [(None, None), (Some(3.0), None), (None, Some(40))] {
@@ -187,10 +208,15 @@ fn every_group_size_and_odd_head_lengths_equal_double_precision() {
 fn a_row_has_the_same_bits_in_any_chunks_and_with_any_threads() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         let pools = [1, 2, 3].map(|n_threads| Pool::new(n_threads, isa).unwrap());
-        let windows = [None, Some(50), Some(300)];
-        for model in
-            windows.map(|window| Model { window, ty: KvType::F16, head_dim_k: 32, head_dim_v: 32, ..PLAIN })
-        {
+        let kinds = [(None, KvType::F16), (Some(50), KvType::F16), (Some(300), KvType::F16)];
+        let pairs = kinds.map(|(window, _)| (window, KvType::F16Bf16));
+        for model in (kinds.into_iter().chain(pairs)).map(|(window, ty)| Model {
+            window,
+            ty,
+            head_dim_k: 32,
+            head_dim_v: 32,
+            ..PLAIN
+        }) {
             let sequence = Sequence::random(&model, 3, 700);
             let whole = run_in_chunks(&pools[0], &model, &sequence, 700);
             for pool in &pools {
@@ -240,23 +266,24 @@ fn sequences_of_one_batch_do_not_see_each_other() {
 
 #[test]
 fn a_copied_page_serves_a_branch_and_rubbish_behind_the_end_is_not_seen() {
-    for pool in available_pools() {
-        let model = Model { ty: KvType::F16, ..PLAIN };
-        let sequence = Sequence::random(&model, 5, 100);
-        let whole = run_in_chunks(&pool, &model, &sequence, 100);
+    let pools = available_pools();
+    for (pool, ty) in pools.iter().flat_map(|pool| [(pool, KvType::F16), (pool, KvType::F16Bf16)]) {
+        let model = Model { ty, ..PLAIN };
+        let sequence = Sequence::random(&model, 5, 99);
+        let whole = run_in_chunks(pool, &model, &sequence, 99);
         let mut cache = Cache::new(&model, 4);
         let k_dim = model.n_kv_heads * model.head_dim_k;
         // Everything was in use before, with numbers that spread if they are touched.
         let rubbish = vec![f32::NAN; 4 * PAGE_LEN * k_dim];
-        cache.kv.write(&pool, &[0, 1, 2, 3], 0, &rubbish, &rubbish);
-        cache.kv.write(&pool, &[0, 1], 0, &sequence.k[..70 * k_dim], &sequence.v[..70 * k_dim]);
+        cache.kv.write(pool, &[0, 1, 2, 3], 0, &rubbish, &rubbish);
+        cache.kv.write(pool, &[0, 1], 0, &sequence.k[..70 * k_dim], &sequence.v[..70 * k_dim]);
         cache.kv.copy_page(1, 3, 6);
-        cache.kv.write(&pool, &[0, 3], 70, &sequence.k[70 * k_dim..], &sequence.v[70 * k_dim..]);
+        cache.kv.write(pool, &[0, 3], 70, &sequence.k[70 * k_dim..], &sequence.v[70 * k_dim..]);
         let out_dim = model.n_heads * model.head_dim_v;
-        let mut out = vec![f32::NAN; 30 * out_dim];
-        let spans = [AttentionSpan { first_row: 0, n_rows: 30, first_pos: 70, pages: &[0, 3] }];
+        let mut out = vec![f32::NAN; 29 * out_dim];
+        let spans = [AttentionSpan { first_row: 0, n_rows: 29, first_pos: 70, pages: &[0, 3] }];
         let q = &sequence.q[70 * model.n_heads * model.head_dim_k..];
-        attention(&pool, q, model.n_heads, &spans, &cache.kv, 0.3, None, None, &mut out);
+        attention(pool, q, model.n_heads, &spans, &cache.kv, 0.3, None, None, &mut out);
         assert!(out == whole[70 * out_dim..], "{:?}", pool.isa());
     }
 }

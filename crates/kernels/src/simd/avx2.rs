@@ -56,6 +56,20 @@ impl Lanes for Avx2 {
         unsafe { _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)) }
     }
     #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, x: __m256) {
+        unsafe {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            // Rounding could carry a NaN's bits into its sign.
+            let number = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(x, x));
+            let rounded = _mm256_add_epi32(bits, _mm256_and_si256(up, number));
+            let wide = _mm256_srli_epi32::<16>(rounded);
+            let halves = _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+            _mm_storeu_si128(to.cast(), halves);
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, x: __m256) {
         unsafe {
             let wide = _mm256_cvtps_epi32(x);
@@ -82,6 +96,21 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn fma_pairs(self, a: u32, b: __m256, c: __m256) -> __m256 {
+        unsafe {
+            let b = _mm256_castps_si256(b);
+            let first = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(b));
+            let second = _mm256_castsi256_ps(_mm256_and_si256(b, _mm256_set1_epi32(!0xffff)));
+            let (a_first, a_second) = (f32::from_bits(a << 16), f32::from_bits(a & !0xffff));
+            let sum = _mm256_fmadd_ps(_mm256_set1_ps(a_second), second, c);
+            _mm256_fmadd_ps(_mm256_set1_ps(a_first), first, sum)
+        }
+    }
+    #[inline(always)]
+    fn and_bits(self, a: __m256, mask: u32) -> __m256 {
+        unsafe { _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(mask as i32))) }
     }
     #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {

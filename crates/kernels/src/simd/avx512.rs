@@ -5,9 +5,9 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, Lanes};
 
-/// Proof that AVX-512 F, BW and VL are there: made only in [`enter`].
+/// Proof that AVX-512 F, BW and VL, and `BF16` if so, are there: made only in [`enter`] and [`enter_with_bf16`].
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
 /// Runs a kernel compiled for AVX-512.
 ///
@@ -15,13 +15,22 @@ pub(crate) struct Avx512(());
 /// The processor must have AVX-512 F, BW, VL and AVX2, FMA, F16C.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
 pub(crate) unsafe fn enter<K: Kernel>(kernel: K) -> K::Out {
-    kernel.run(Avx512(()))
+    kernel.run(Avx512::<false>(()))
 }
 
-// SAFETY of every block below: an `Avx512` value exists only inside `enter`, whose caller has checked the
+/// Runs a kernel compiled for AVX-512 with products of bf16.
+///
+/// # Safety
+/// As [`enter`], and it must have AVX-512 BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c")]
+pub(crate) unsafe fn enter_with_bf16<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run(Avx512::<true>(()))
+}
+
+// SAFETY of every block below: an `Avx512` value exists only inside an `enter`, whose caller has checked the
 // processor; pointers are as each method's `# Safety` section asks of its caller.
 #[allow(clippy::undocumented_unsafe_blocks)] // one reason for all of them, above
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     const N: usize = 16;
     type V = __m512;
     // Below the smallest denormal number, 2^−149.
@@ -55,6 +64,35 @@ impl Lanes for Avx512 {
         unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x)) }
     }
     #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, x: __m512) {
+        unsafe {
+            let halves: __m256i = if BF16 {
+                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))
+            } else {
+                let bits = _mm512_castps_si512(x);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+                // Rounding could carry a NaN's bits into its sign.
+                let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x);
+                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(_mm512_mask_add_epi32(bits, number, bits, up)))
+            };
+            _mm256_storeu_si256(to.cast(), halves);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, to: *mut u16, a: __m512, b: __m512) -> __m512 {
+        unsafe {
+            if BF16 {
+                let pairs = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(b, a));
+                _mm512_storeu_ps(to.cast(), pairs);
+                return pairs;
+            }
+            self.store_bf16(to, a);
+            self.store_bf16(to.add(Self::N), b);
+            _mm512_loadu_ps(to.cast())
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, x: __m512) {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x))) }
     }
@@ -77,6 +115,28 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn fma_pairs(self, a: u32, b: __m512, c: __m512) -> __m512 {
+        unsafe {
+            let a = _mm512_set1_epi32(a as i32);
+            let b = _mm512_castps_si512(b);
+            if BF16 {
+                let bf16 = |x: __m512i| std::mem::transmute::<__m512i, __m512bh>(x);
+                return _mm512_dpbf16_ps(c, bf16(a), bf16(b));
+            }
+            let first = |x: __m512i| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x));
+            let high = _mm512_set1_epi32(!0xffff);
+            let second = |x: __m512i| _mm512_castsi512_ps(_mm512_and_si512(x, high));
+            _mm512_fmadd_ps(first(a), first(b), _mm512_fmadd_ps(second(a), second(b), c))
+        }
+    }
+    #[inline(always)]
+    fn and_bits(self, a: __m512, mask: u32) -> __m512 {
+        unsafe {
+            let bits = _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(mask as i32));
+            _mm512_castsi512_ps(bits)
+        }
     }
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {

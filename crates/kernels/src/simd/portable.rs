@@ -54,6 +54,12 @@ impl Lanes for Portable {
         unsafe { to.cast::<[u16; N]>().write_unaligned(bits) }
     }
     #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, x: V) {
+        let bits: [u16; N] = std::array::from_fn(|i| bf16::from_f32(x[i]).to_bits());
+        // SAFETY: the caller has N writable halves there.
+        unsafe { to.cast::<[u16; N]>().write_unaligned(bits) }
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, x: V) {
         let bytes: [i8; N] = std::array::from_fn(|i| x[i].round_ties_even() as i8);
         // SAFETY: the caller has N writable bytes there.
@@ -79,6 +85,19 @@ impl Lanes for Portable {
     fn fma(self, a: V, b: V, c: V) -> V {
         // Rounded twice: without the instruction a fused one would be a library call.
         each(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    fn fma_pairs(self, a: u32, b: V, c: V) -> V {
+        let first = |bits: u32| f32::from_bits(bits << 16);
+        let second = |bits: u32| f32::from_bits(bits & !0xffff);
+        each(|i| {
+            let b = b[i].to_bits();
+            first(a) * first(b) + (second(a) * second(b) + c[i])
+        })
+    }
+    #[inline(always)]
+    fn and_bits(self, a: V, mask: u32) -> V {
+        each(|i| f32::from_bits(a[i].to_bits() & mask))
     }
     #[inline(always)]
     fn max(self, a: V, b: V) -> V {

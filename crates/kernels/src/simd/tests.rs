@@ -112,6 +112,89 @@ fn reductions_and_lane_masks_cover_all_lanes() {
     }
 }
 
+/// Both ways of a set that has products of bf16.
+fn with_and_without_bf16<K: Kernel>(isa: Isa, kernel: impl Fn() -> K) -> [K::Out; 2] {
+    [run_on(isa, kernel()), run_on_with_bf16(isa, kernel())]
+}
+
+struct Pairs<'a> {
+    a: [f32; 2],
+    b: &'a [[f32; 2]; 16],
+    c: f32,
+    mask: u32,
+}
+impl Kernel for Pairs<'_> {
+    type Out = Vec<f32>;
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Vec<f32> {
+        let pair = |x: [f32; 2]| {
+            let [first, second] = x.map(|x| u32::from(half::bf16::from_f32(x).to_bits()));
+            first | second << 16
+        };
+        let b = self.b.map(|b| f32::from_bits(pair(b)));
+        let mut out = vec![0.0; L::N];
+        // SAFETY: 16 pairs hold a vector of every set, and the output has N floats.
+        unsafe {
+            let b = l.and_bits(l.load(b.as_ptr()), self.mask);
+            l.store(out.as_mut_ptr(), l.fma_pairs(pair(self.a), b, l.splat(self.c)));
+        }
+        out
+    }
+}
+
+#[test]
+fn pairs_of_bf16_are_multiplied_and_masked() {
+    // Numbers of few bits, so that all sums are exact.
+    let b: [[f32; 2]; 16] = std::array::from_fn(|i| [i as f32 - 7.5, 0.25 * i as f32]);
+    for isa in available() {
+        for (mask, first, second) in [(u32::MAX, 1.0, 1.0), (0xffff, 1.0, 0.0), (!0xffff, 0.0, 1.0)] {
+            let found = with_and_without_bf16(isa, || Pairs { a: [3.0, -0.5], b: &b, c: 1.25, mask });
+            for found in found {
+                let expected: Vec<f32> =
+                    b.iter().map(|b| 1.25 + first * 3.0 * b[0] - second * 0.5 * b[1]).collect();
+                assert_eq!(found, expected[..found.len()], "{isa:?} {mask:x}");
+            }
+        }
+        let b = [[f32::NAN, 1.0]; 16];
+        for found in with_and_without_bf16(isa, || Pairs { a: [0.0, 2.0], b: &b, c: 0.0, mask: !0xffff }) {
+            assert_eq!(found, vec![2.0; found.len()], "{isa:?}");
+        }
+    }
+}
+
+struct ToBf16<'a>(&'a [f32]);
+impl Kernel for ToBf16<'_> {
+    type Out = Vec<u16>;
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> Vec<u16> {
+        let mut out = vec![0; self.0.len()];
+        for (x, to) in self.0.chunks_exact(L::N).zip(out.chunks_exact_mut(L::N)) {
+            // SAFETY: both chunks have N numbers.
+            unsafe { l.store_bf16(to.as_mut_ptr(), l.load(x.as_ptr())) };
+        }
+        out
+    }
+}
+
+#[test]
+fn bf16_is_rounded_to_nearest_even_and_keeps_what_is_no_number() {
+    let ties =
+        [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x3f80_7fff, 0xbf81_8000, 0x7f7f_ffff].map(f32::from_bits);
+    let mut xs: Vec<f32> =
+        inputs().into_iter().chain(ties).chain([f32::INFINITY, f32::NEG_INFINITY]).collect();
+    xs.resize(xs.len().next_multiple_of(16), 0.0);
+    let expected: Vec<u16> = xs.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect();
+    let nans = [0x7fff_ffff, 0xffff_ffff, 0x7fc0_0000, 0x7fa0_0000].map(f32::from_bits).repeat(4);
+    for isa in available() {
+        for found in with_and_without_bf16(isa, || ToBf16(&xs)) {
+            assert!(found == expected, "{isa:?}");
+        }
+        for found in with_and_without_bf16(isa, || ToBf16(&nans)) {
+            assert!(found.iter().all(|&bits| half::bf16::from_bits(bits).is_nan()), "{isa:?}");
+        }
+    }
+}
+
 struct Exp2;
 impl OfOne for Exp2 {
     #[inline(always)]
