@@ -5,6 +5,8 @@
 #![allow(unsafe_code)]
 #![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use crate::aligned::LINE;
 use crate::kv::{BLOCK_LEN, PAGE_LEN};
 use crate::simd::{Cache, Lanes, prefetch};
@@ -358,6 +360,8 @@ fn tile_product<X: Copy, V: Copy, const N_ROWS: usize, const N_VECTORS: usize>(
     } else {
         let y: [V; N_VECTORS] = std::array::from_fn(&right);
         for m in 0..N_ROWS {
+            // Loaded for all rows beforehand, they would not leave enough registers.
+            compiler_fence(Ordering::SeqCst);
             let x = left(m);
             for v in 0..N_VECTORS {
                 acc[m][v] = fma(x, y[v], acc[m][v]);
