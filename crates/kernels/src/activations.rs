@@ -1,14 +1,14 @@
 //! The input of projections: rows of activations, quantised once to int8 and laid out for the tiles.
 //!
 //! Tokens are cut into panels of at most `max_panel` (as many as a register tile takes, widths even). A
-//! panel of T tokens holds, block of 32 columns after block, `12 · T` words:
+//! panel of T tokens holds, block of 32 columns after block, `11 · T` words:
 //!
 //! | words | what |
 //! |---|---|
 //! | [8][T] | four int8 columns each: dword g has columns 4g.. of the block |
 //! | [T] | scale: x ≈ scale · q, f32 |
-//! | [T] | scale · sum of q over the block, f32: what offsets and minimums of weights multiply with |
-//! | [2][T] | the same over columns 0..16 and 16..32 |
+//! | [T] | scale · sum of q over the block, f32: what minimums of weights multiply with |
+//! | [T] | sums of q over columns 0..16 and 16..32, i16 each: what offsets of weights multiply with |
 //!
 //! so that a tile reads one stream with constant distances. Beside it, for float weights, `[n_cols][T]` f32.
 //! How tokens are cut into panels never changes a token's numbers.
@@ -22,7 +22,7 @@ use crate::simd::{Kernel, Lanes, run_on};
 use crate::{Isa, Operand, Pool};
 
 /// Words of one token's block of 32 columns.
-pub(crate) const BLOCK_WORDS: usize = 12;
+pub(crate) const BLOCK_WORDS: usize = 11;
 /// Most tokens of a panel, for every instruction set.
 pub(crate) const MAX_PANEL: usize = 8;
 /// Below this many values the caller quantises alone: waking others costs more.
@@ -182,7 +182,7 @@ impl Activations {
         }
     }
 
-    /// The int8 blocks of a panel: `[n_cols / 32][12 · width]` words.
+    /// The int8 blocks of a panel: `[n_cols / 32][11 · width]` words.
     pub(crate) fn words_of(&self, panel: Panel) -> &[u32] {
         let per_token = self.n_cols / BLOCK_LEN * BLOCK_WORDS;
         &self.words[panel.first * per_token..][..panel.width * per_token]
@@ -327,9 +327,9 @@ unsafe fn quantise_block<L: Lanes>(
     for (g, four) in bytes.as_chunks().0.iter().enumerate() {
         words[g * width + token] = u32::from_le_bytes(four.map(|b: i8| b as u8));
     }
-    for (i, value) in [scale, scale * (low + high), scale * low, scale * high].into_iter().enumerate() {
-        words[(8 + i) * width + token] = value.to_bits();
-    }
+    words[8 * width + token] = scale.to_bits();
+    words[9 * width + token] = (scale * (low + high)).to_bits();
+    words[10 * width + token] = u32::from(low as i16 as u16) | u32::from(high as i16 as u16) << 16;
     not_finite
 }
 

@@ -268,6 +268,16 @@ fn group_of<'a>(shared: &'a Disjoint<'_, u8>, group_idx: usize, group_bytes: usi
     unsafe { shared.range(group_idx * group_bytes, group_bytes) }
 }
 
+/// How much larger a type's quants are stored than they count.
+pub(crate) const fn offset(ty: WeightType) -> i32 {
+    match ty {
+        WeightType::Q4_0 => 8,
+        WeightType::Q5_0 => 16,
+        WeightType::Q6K => 32,
+        _ => 0,
+    }
+}
+
 /// One row's block of 32 weights, read back from a group:
 /// w = scales[column / 16] · (quant − offset) + min
 pub(crate) struct PackedBlock {
@@ -311,12 +321,6 @@ impl PackedBlock {
                 unreachable!("float types have no blocks")
             }
         });
-        let offset = match ty {
-            WeightType::Q4_0 => 8,
-            WeightType::Q5_0 => 16,
-            WeightType::Q6K => 32,
-            _ => 0,
-        };
         let (scales, min) = match ty {
             WeightType::Q4_1 | WeightType::Q5_1 => ([half(block, 0); 2], half(block, 1)),
             WeightType::Q4K | WeightType::Q5K => {
@@ -329,7 +333,7 @@ impl PackedBlock {
             }
             _ => ([half(block, 0); 2], 0.0),
         };
-        PackedBlock { quants, offset, scales, min }
+        PackedBlock { quants, offset: offset(ty), scales, min }
     }
 }
 

@@ -4,8 +4,8 @@
 //! panel with all sums in registers, from the first block of columns to the last: the order in which a row's
 //! products are added is the same in every shape, so its result does not depend on its neighbours.
 //!
-//! For each block of 32 columns the integer products are summed exactly, then
-//! acc = fma(sum as f32, weight scale · activation scale, acc), and for types with an offset or a minimum
+//! For each block of 32 columns the integer products, of weights less their type's offset, are summed exactly, then
+//! acc = fma(sum as f32, weight scale · activation scale, acc), and for types with a minimum
 //! acc = fma(minimum, activation scale · activation sum, acc).
 #![allow(unsafe_code)]
 

@@ -4,8 +4,8 @@
 use super::*;
 use crate::test_data::{available_pools, random_floats};
 
-/// Scale, and the 32 quantised columns, of one block of one token.
-fn block_of(x: &Activations, pool: &Pool, token: usize, block_idx: usize) -> (Vec<i8>, [f32; 4]) {
+/// The 32 quantised columns of one block of one token, its scale and sum, and the sums of its halves.
+fn block_of(x: &Activations, pool: &Pool, token: usize, block_idx: usize) -> (Vec<i8>, [f32; 2], [i16; 2]) {
     let panel = (0..n_panels(pool.isa(), x.n_tokens()))
         .map(|i| panel(pool.isa(), x.n_tokens(), i))
         .find(|panel| (panel.first..panel.first + panel.width).contains(&token))
@@ -13,7 +13,9 @@ fn block_of(x: &Activations, pool: &Pool, token: usize, block_idx: usize) -> (Ve
     let (t, width) = (token - panel.first, panel.width);
     let words = &x.words_of(panel)[block_idx * BLOCK_WORDS * width..][..BLOCK_WORDS * width];
     let bytes = (0..8).flat_map(|g| words[g * width + t].to_le_bytes()).map(|b| b as i8).collect();
-    (bytes, [8, 9, 10, 11].map(|i| f32::from_bits(words[i * width + t])))
+    let halves = words[10 * width + t];
+    let floats = [8, 9].map(|i| f32::from_bits(words[i * width + t]));
+    (bytes, floats, [halves as i16, (halves >> 16) as i16])
 }
 
 #[test]
@@ -46,15 +48,15 @@ fn blocks_hold_the_nearest_bytes_with_their_scale_and_sums() {
             for token in 0..n_tokens {
                 for block_idx in 0..3 {
                     let x = &x[token * n_cols + block_idx * 32..][..32];
-                    let (bytes, [scale, sum, low, high]) = block_of(&activations, &pool, token, block_idx);
+                    let (bytes, [scale, sum], halves) = block_of(&activations, &pool, token, block_idx);
                     let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
                     assert_eq!(scale, largest / 127.0);
                     for (x, &b) in x.iter().zip(&bytes) {
                         assert!((x - f32::from(b) * scale).abs() <= scale * 0.5001, "{:?}", pool.isa());
                     }
-                    let total =
-                        |bytes: &[i8]| scale * bytes.iter().map(|&b| i32::from(b)).sum::<i32>() as f32;
-                    assert_eq!([sum, low, high], [total(&bytes), total(&bytes[..16]), total(&bytes[16..])]);
+                    let total = |bytes: &[i8]| bytes.iter().map(|&b| i16::from(b)).sum::<i16>();
+                    assert_eq!(sum, scale * f32::from(total(&bytes)));
+                    assert_eq!(halves, [total(&bytes[..16]), total(&bytes[16..])]);
                 }
             }
         }

@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 use super::{Kernels, Output, TileKernel, fetch};
 use crate::WeightType;
 use crate::activations::{BLOCK_WORDS, MAX_PANEL};
-use crate::packed::Layout;
+use crate::packed::{Layout, offset};
 
 /// Rows in a register.
 const ROWS: usize = 8;
@@ -154,7 +154,7 @@ unsafe fn block<const TY: u8, const T: usize>(
     let ty = const { WeightType::ALL[TY as usize] };
     let layout = const { Layout::new(WeightType::ALL[TY as usize], ROWS) };
     // SAFETY (of all blocks below): offsets are those of the layout, inside the block; words of the panel's
-    // block are numbered below 12 · T.
+    // block are numbered below 11 · T.
     match ty {
         WeightType::Q8_0 => {
             // SAFETY: see above.
@@ -166,36 +166,35 @@ unsafe fn block<const TY: u8, const T: usize>(
             for half in 0..2 {
                 // SAFETY: see above.
                 unsafe {
-                    let sums = dot_6::<T>(w.add(layout.quants), w.add(layout.high), a, half);
+                    let mut sums = dot_6::<T>(w.add(layout.quants), w.add(layout.high), a, half);
+                    take_offset::<TY, T>(&mut sums, a, [half == 0, half == 1]);
                     let scale = _mm256_mul_ps(d, load_i8(w.add(half * layout.min)));
                     add_scaled::<T>(acc, &sums, scale, a);
-                    add_offset::<T>(acc, _mm256_mul_ps(scale, _mm256_set1_ps(-32.0)), a.add((10 + half) * T));
                 }
             }
         }
         _ => {
             // SAFETY: see above.
             unsafe {
-                let sums = match ty {
+                let mut sums = match ty {
                     WeightType::Q5_0 | WeightType::Q5_1 | WeightType::Q5K => {
                         dot_5::<T>(w.add(layout.quants), w.add(layout.high), a)
                     }
                     _ => dot_4::<T>(w.add(layout.quants), a),
                 };
+                take_offset::<TY, T>(&mut sums, a, [true, true]);
                 let (scale, min) = match ty {
-                    WeightType::Q4_1 | WeightType::Q5_1 => (load_f16(w), load_f16(w.add(layout.min))),
+                    WeightType::Q4_1 | WeightType::Q5_1 => (load_f16(w), Some(load_f16(w.add(layout.min)))),
                     WeightType::Q4K | WeightType::Q5K => {
                         let min = _mm256_mul_ps(dmin, load_u8(w.add(layout.min)));
-                        (_mm256_mul_ps(d, load_u8(w)), _mm256_sub_ps(_mm256_setzero_ps(), min))
+                        (_mm256_mul_ps(d, load_u8(w)), Some(_mm256_sub_ps(_mm256_setzero_ps(), min)))
                     }
-                    _ => {
-                        let offset = if matches!(ty, WeightType::Q4_0) { -8.0 } else { -16.0 };
-                        let scale = load_f16(w);
-                        (scale, _mm256_mul_ps(scale, _mm256_set1_ps(offset)))
-                    }
+                    _ => (load_f16(w), None),
                 };
                 add_scaled::<T>(acc, &sums, scale, a);
-                add_offset::<T>(acc, min, a.add(9 * T));
+                if let Some(min) = min {
+                    add_min::<T>(acc, min, a.add(9 * T));
+                }
             }
         }
     }
@@ -226,10 +225,34 @@ unsafe fn add_scaled<const T: usize>(
 /// T floats must be readable at `sums`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn add_offset<const T: usize>(acc: &mut [__m256; T], min: __m256, sums: *const u32) {
+unsafe fn add_min<const T: usize>(acc: &mut [__m256; T], min: __m256, sums: *const u32) {
     for t in 0..T {
         // SAFETY: as the caller promises.
         acc[t] = _mm256_fmadd_ps(min, unsafe { _mm256_broadcast_ss(&*sums.add(t).cast()) }, acc[t]);
+    }
+}
+
+/// Takes the type's offset times the activations from sums of products, over the halves of the block that they are of.
+///
+/// # Safety
+/// `a` must be a block of T tokens.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn take_offset<const TY: u8, const T: usize>(
+    sums: &mut [__m256i; T],
+    a: *const u32,
+    halves: [bool; 2],
+) {
+    let offset = const { offset(WeightType::ALL[TY as usize]) };
+    if offset == 0 {
+        return;
+    }
+    let [low, high] = halves.map(|is_in| if is_in { -offset } else { 0 });
+    let factors = _mm256_set1_epi32(high << 16 | low & 0xffff);
+    for t in 0..T {
+        // SAFETY: words 10T.. of the block are its sums of halves.
+        let pair = _mm256_set1_epi32(unsafe { *a.add(10 * T + t) } as i32);
+        sums[t] = _mm256_add_epi32(sums[t], _mm256_madd_epi16(pair, factors));
     }
 }
 

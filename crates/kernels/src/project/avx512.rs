@@ -2,7 +2,8 @@
 //! eight tokens or two groups times up to six.
 //!
 //! `vpdpbusd` multiplies unsigned weights with signed activations and adds four products into 32 bits, so all
-//! types are alike. Signed bytes are made unsigned by adding 128, which is taken back like the other offsets.
+//! types are alike. Signed bytes are made unsigned by adding 128, which is taken back like the other offsets: sums begin
+//! with minus the offset times the sum of the activations.
 #![allow(unsafe_code)]
 #![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
@@ -11,8 +12,10 @@ use std::arch::x86_64::*;
 use super::{Kernels, Output, TileKernel, fetch};
 use crate::WeightType;
 use crate::activations::{BLOCK_WORDS, MAX_PANEL};
-use crate::packed::Layout;
+use crate::packed::{Layout, offset};
 
+/// What is added to signed bytes.
+const SIGNED_OFFSET: i32 = 128;
 /// Rows in a register.
 const ROWS: usize = 16;
 
@@ -197,6 +200,19 @@ unsafe fn block<const TY: u8, const T: usize, const G: usize>(
     let n_parts = if matches!(ty, WeightType::Q6K) { 2 } else { 1 };
     for part in 0..n_parts {
         let mut sums = [[_mm512_setzero_si512(); T]; G];
+        let offset = if matches!(ty, WeightType::Q8_0) { SIGNED_OFFSET } else { offset(ty) };
+        if offset != 0 {
+            let factor = |is_in: bool| if is_in { -offset } else { 0 };
+            let factors = factor(n_parts == 1 || part == 1) << 16 | factor(part == 0) & 0xffff;
+            for t in 0..T {
+                // SAFETY: words 10T.. of the panel's block are its sums of halves.
+                let pair = _mm512_set1_epi32(unsafe { *a.add(10 * T + t) } as i32);
+                let begin = _mm512_madd_epi16(pair, _mm512_set1_epi32(factors));
+                for g in 0..G {
+                    sums[g][t] = begin;
+                }
+            }
+        }
         for step in 0..8 / n_parts {
             // Low nibbles are dwords 0..4, high ones 4..8: in turn, so that a register is loaded once.
             let dword = match n_parts {
@@ -216,7 +232,7 @@ unsafe fn block<const TY: u8, const T: usize, const G: usize>(
             }
         }
         for g in 0..G {
-            // SAFETY: as above; words 8T.. of the panel's block are scales, then sums.
+            // SAFETY: as above; words 8T.. of the panel's block are scales, words 9T.. sums.
             unsafe {
                 let w = w.add(g * group_bytes);
                 let (scale, min) = match ty {
@@ -228,20 +244,14 @@ unsafe fn block<const TY: u8, const T: usize, const G: usize>(
                     WeightType::Q6K => (_mm512_mul_ps(d[g], load_i8(w.add(part * layout.min))), None),
                     _ => (load_f16(w), None),
                 };
-                let offset = match ty {
-                    WeightType::Q4_0 => -8.0,
-                    WeightType::Q5_0 => -16.0,
-                    WeightType::Q6K => -32.0,
-                    _ => -128.0,
-                };
-                let min = min.unwrap_or_else(|| _mm512_mul_ps(scale, _mm512_set1_ps(offset)));
-                let token_sums = if n_parts == 2 { a.add((10 + part) * T) } else { a.add(9 * T) };
                 for t in 0..T {
                     let token_scale = _mm512_set1_ps(f32::from_bits(*a.add(8 * T + t)));
-                    let token_sum = _mm512_set1_ps(f32::from_bits(*token_sums.add(t)));
                     let factor = _mm512_mul_ps(scale, token_scale);
                     acc[g][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[g][t]), factor, acc[g][t]);
-                    acc[g][t] = _mm512_fmadd_ps(min, token_sum, acc[g][t]);
+                    if let Some(min) = min {
+                        let token_sum = _mm512_set1_ps(f32::from_bits(*a.add(9 * T + t)));
+                        acc[g][t] = _mm512_fmadd_ps(min, token_sum, acc[g][t]);
+                    }
                 }
             }
         }

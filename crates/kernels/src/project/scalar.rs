@@ -76,17 +76,18 @@ fn add_block(block: &PackedBlock, words: &[u32], width: usize, t: usize, sum: &m
     let value = |i: usize| f32::from_bits(words[(8 + i) * width + t]);
     let column = |i: usize| words[i / 4 * width + t].to_le_bytes()[i % 4] as i8;
     let dot = |from: usize, to: usize| -> i32 {
-        (from..to).map(|i| i32::from(block.quants[i]) * i32::from(column(i))).sum()
+        (from..to).map(|i| (i32::from(block.quants[i]) - block.offset) * i32::from(column(i))).sum()
     };
     let scale = value(0);
     if block.scales[0] == block.scales[1] {
         *sum = multiply_add(dot(0, BLOCK_LEN) as f32, block.scales[0] * scale, *sum);
-        *sum = multiply_add(block.min - block.scales[0] * block.offset as f32, value(1), *sum);
+        if block.min != 0.0 {
+            *sum = multiply_add(block.min, value(1), *sum);
+        }
     } else {
         for half in 0..2 {
             let dot = dot(half * 16, half * 16 + 16);
             *sum = multiply_add(dot as f32, block.scales[half] * scale, *sum);
-            *sum = multiply_add(-block.scales[half] * block.offset as f32, value(2 + half), *sum);
         }
     }
 }
