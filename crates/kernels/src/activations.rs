@@ -311,25 +311,21 @@ unsafe fn quantise_block<L: Lanes>(
         not_finite = l.fma(*x, l.splat(0.0), not_finite);
     }
     let largest = l.largest(largest);
-    let scale = largest / 127.0;
+    let scale = largest * (1.0 / 127.0);
     let inverse = l.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
     let mut bytes = [0i8; BLOCK_LEN];
-    let mut sums = [l.splat(0.0); 2];
     for (i, x) in x[..n_vectors].iter().enumerate() {
-        let q = l.round(l.mul(*x, inverse));
         // SAFETY: `bytes` has 32 places, i · N + N of them at most.
-        unsafe { l.store_i8(bytes.as_mut_ptr().add(i * L::N), q) };
-        let sum = &mut sums[2 * i / n_vectors];
-        *sum = l.add(*sum, q);
+        unsafe { l.store_i8(bytes.as_mut_ptr().add(i * L::N), l.mul(*x, inverse)) };
     }
-    // Sums of whole numbers below 2^24 are exact in any order.
-    let (low, high) = (l.sum(sums[0]), l.sum(sums[1]));
+    let [first, second] = bytes.as_chunks().0 else { unreachable!("a block is twice 16 columns") };
+    let (low, high) = (l.sum_bytes(first), l.sum_bytes(second));
     for (g, four) in bytes.as_chunks().0.iter().enumerate() {
         words[g * width + token] = u32::from_le_bytes(four.map(|b: i8| b as u8));
     }
     words[8 * width + token] = scale.to_bits();
-    words[9 * width + token] = (scale * (low + high)).to_bits();
-    words[10 * width + token] = u32::from(low as i16 as u16) | u32::from(high as i16 as u16) << 16;
+    words[9 * width + token] = (scale * f32::from(low + high)).to_bits();
+    words[10 * width + token] = u32::from(low as u16) | u32::from(high as u16) << 16;
     not_finite
 }
 

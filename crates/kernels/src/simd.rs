@@ -63,6 +63,8 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `N` bytes must be writable at `to`.
     unsafe fn store_i8(self, to: *mut i8, x: Self::V);
+    /// The sum of some bytes.
+    fn sum_bytes(self, bytes: &[i8; 16]) -> i16;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -169,6 +171,21 @@ pub(crate) fn prefetch(at: *const u8, to: Cache) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (at, to);
+}
+
+/// The sum of some bytes, with what every x86-64 processor has.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn sum_bytes_sse2(bytes: &[i8; 16]) -> i16 {
+    use std::arch::x86_64::*;
+    // SAFETY: 16 bytes are there, and SSE2 is part of x86-64.
+    unsafe {
+        // Sums of unsigned bytes: each is 128 too large.
+        let unsigned = _mm_xor_si128(_mm_loadu_si128(bytes.as_ptr().cast()), _mm_set1_epi8(-128));
+        let halves = _mm_sad_epu8(unsigned, _mm_setzero_si128());
+        let sum = _mm_add_epi32(halves, _mm_unpackhi_epi64(halves, halves));
+        (_mm_cvtsi128_si32(sum) - 16 * 128) as i16
+    }
 }
 
 /// A computation written once over [`Lanes`].

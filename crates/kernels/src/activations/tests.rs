@@ -50,7 +50,7 @@ fn blocks_hold_the_nearest_bytes_with_their_scale_and_sums() {
                     let x = &x[token * n_cols + block_idx * 32..][..32];
                     let (bytes, [scale, sum], halves) = block_of(&activations, &pool, token, block_idx);
                     let largest = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-                    assert_eq!(scale, largest / 127.0);
+                    assert_eq!(scale, largest * (1.0 / 127.0));
                     for (x, &b) in x.iter().zip(&bytes) {
                         assert!((x - f32::from(b) * scale).abs() <= scale * 0.5001, "{:?}", pool.isa());
                     }

@@ -78,6 +78,10 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    fn sum_bytes(self, bytes: &[i8; 16]) -> i16 {
+        super::sum_bytes_sse2(bytes)
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_add_ps(a, b) }
     }

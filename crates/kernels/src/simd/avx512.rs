@@ -97,6 +97,10 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x))) }
     }
     #[inline(always)]
+    fn sum_bytes(self, bytes: &[i8; 16]) -> i16 {
+        super::sum_bytes_sse2(bytes)
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }

@@ -66,6 +66,10 @@ impl Lanes for Portable {
         unsafe { to.cast::<[i8; N]>().write_unaligned(bytes) }
     }
     #[inline(always)]
+    fn sum_bytes(self, bytes: &[i8; 16]) -> i16 {
+        bytes.iter().map(|&b| i16::from(b)).sum()
+    }
+    #[inline(always)]
     fn add(self, a: V, b: V) -> V {
         each(|i| a[i] + b[i])
     }
