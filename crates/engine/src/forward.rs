@@ -181,10 +181,16 @@ impl Model {
         normalise(pool, config, layer.ffn_norm.as_ref(), x, n_rows, &mut b.activations);
         stopwatch.lap(Phase::Norm, 0, 0);
         let ffn = &layer.ffn;
-        let gate_len = if ffn.gate.is_some() { n_rows * facts.n_ff } else { 0 };
+        let up_len = if ffn.is_fused() { 0 } else { n_rows * facts.n_ff };
+        let gate_len = if ffn.gate.is_some() { up_len } else { 0 };
         let gate = &mut b.gate[..gate_len];
-        let up = &mut b.up[..n_rows * facts.n_ff];
+        let up = &mut b.up[..up_len];
         match &ffn.gate {
+            Some(gate_proj) if ffn.is_fused() => {
+                let (gate, up) = (&gate_proj.matrix, &ffn.up.matrix);
+                kernels::project_gated(pool, &b.activations, gate_of(config), gate, up, &mut b.hidden);
+                stopwatch.lap(Phase::FfnUp, bytes(&[gate, up]), ops(&[gate, up], n_rows));
+            }
             Some(gate_proj) => {
                 let matrices = [&gate_proj.matrix, &ffn.up.matrix];
                 kernels::project(pool, &b.activations, &matrices, &mut [&mut *gate, &mut *up]);
@@ -199,25 +205,31 @@ impl Model {
             }
         }
         match config.ffn {
-            FfnKind::Gated { activation, .. } => {
-                let gate_kind = match activation {
-                    Activation::Silu => Gate::Silu,
-                    Activation::Gelu => Gate::GeluTanh,
-                };
-                b.activations.set_gated(pool, gate_kind, gate, up, n_rows, facts.n_ff);
+            FfnKind::Gated { .. } if ffn.is_fused() => {}
+            FfnKind::Gated { .. } => {
+                b.hidden.set_gated(pool, gate_of(config), gate, up, n_rows, facts.n_ff);
             }
             FfnKind::Plain { activation } => {
                 match activation {
                     Activation::Silu => kernels::silu(pool, up),
                     Activation::Gelu => kernels::gelu(pool, up),
                 }
-                b.activations.set(pool, up, n_rows, facts.n_ff);
+                b.hidden.set(pool, up, n_rows, facts.n_ff);
             }
         }
         stopwatch.lap(Phase::Activation, 0, 0);
         let post_norm = layer.post_ffn_norm.as_deref();
-        add_projection(pool, config, &b.activations, &ffn.down, post_norm, &mut b.update, x);
+        add_projection(pool, config, &b.hidden, &ffn.down, post_norm, &mut b.update, x);
         stopwatch.lap(Phase::FfnDown, ffn.down.matrix.bytes(), ops(&[&ffn.down.matrix], n_rows));
+    }
+}
+
+/// The gate of a gated feed-forward network; of no meaning for others.
+fn gate_of(config: &ModelConfig) -> Gate {
+    let (FfnKind::Gated { activation, .. } | FfnKind::Plain { activation }) = config.ffn;
+    match activation {
+        Activation::Silu => Gate::Silu,
+        Activation::Gelu => Gate::GeluTanh,
     }
 }
 

@@ -37,6 +37,15 @@ pub(crate) struct Ffn {
     pub(crate) down: Projection,
 }
 
+impl Ffn {
+    /// Whether both products and the gate are computed at once: nothing is added between them, and the next product
+    /// takes int8.
+    pub(crate) fn is_fused(&self) -> bool {
+        let has_gate = self.gate.as_ref().is_some_and(|gate| gate.bias.is_none());
+        has_gate && self.up.bias.is_none() && self.down.matrix.needs() == Operand::Int8
+    }
+}
+
 /// One layer's weights.
 pub(crate) struct Layer {
     pub(crate) attn_norm: Option<Norm>,
@@ -110,7 +119,10 @@ pub(crate) struct Buffers {
     pub(crate) up: Vec<f32>,
     /// [MAX_LOGIT_ROWS, vocab_size]
     pub(crate) logits: Vec<f32>,
+    /// Input of the projections of a layer's two halves, and of the output matrix.
     pub(crate) activations: Activations,
+    /// Input of the feed-forward network's last projection.
+    pub(crate) hidden: Activations,
 }
 
 impl Model {
@@ -130,6 +142,10 @@ impl Model {
         let widest = |width: fn(&LayerConfig) -> usize| {
             vec![0.0; n_rows * config.layers.iter().map(width).max().unwrap_or(0)]
         };
+        let n_ff_unfused = (layers.iter().zip(&config.layers))
+            .filter_map(|(layer, facts)| (!layer.ffn.is_fused()).then_some(facts.n_ff))
+            .max()
+            .unwrap_or(0);
         let has_gate = matches!(config.ffn, FfnKind::Gated { .. });
         let buffers = Buffers {
             x: vec![0.0; n_rows * config.n_embd],
@@ -138,11 +154,15 @@ impl Model {
             k: widest(LayerConfig::k_dim),
             v: widest(LayerConfig::v_dim),
             attn: widest(LayerConfig::attn_out_dim),
-            gate: if has_gate { widest(|layer| layer.n_ff) } else { Vec::new() },
-            up: widest(|layer| layer.n_ff),
+            gate: vec![0.0; if has_gate { n_rows * n_ff_unfused } else { 0 }],
+            up: vec![0.0; n_rows * n_ff_unfused],
             logits: vec![0.0; MAX_LOGIT_ROWS * config.vocab_size],
             activations: {
                 let needs = |operand| all_matrices(&layers, &output).any(|m| m.needs() == operand);
+                Activations::keeping(needs(Operand::Int8), needs(Operand::F32))
+            },
+            hidden: {
+                let needs = |operand| layers.iter().any(|layer| layer.ffn.down.matrix.needs() == operand);
                 Activations::keeping(needs(Operand::Int8), needs(Operand::F32))
             },
         };

@@ -42,6 +42,8 @@ pub enum Gate {
 pub struct Activations {
     keep_int8: bool,
     keep_f32: bool,
+    /// Whether the rows at hand are there as f32 too.
+    has_f32: bool,
     isa: Option<Isa>,
     n_tokens: usize,
     n_cols: usize,
@@ -134,6 +136,7 @@ impl Activations {
     fn fill<S: Source>(&mut self, pool: &Pool, n_tokens: usize, n_cols: usize, source: S) {
         let isa = pool.isa();
         (self.isa, self.n_tokens, self.n_cols) = (Some(isa), n_tokens, n_cols);
+        self.has_f32 = self.keep_f32;
         // Only float matrices can have rows that are not whole blocks.
         let n_words = if self.has_int8() { n_tokens * n_cols / BLOCK_LEN * BLOCK_WORDS } else { 0 };
         let n_floats = if self.keep_f32 { n_tokens * n_cols } else { 0 };
@@ -162,6 +165,17 @@ impl Activations {
         }
     }
 
+    /// Room for rows that are filled as int8 alone: the words of all panels.
+    pub(crate) fn begin_int8(&mut self, isa: Isa, n_tokens: usize, n_cols: usize) -> Disjoint<'_, u32> {
+        (self.isa, self.n_tokens, self.n_cols, self.has_f32) = (Some(isa), n_tokens, n_cols, false);
+        assert!(self.has_int8(), "the activations must keep int8, in whole blocks");
+        let n_words = n_tokens * n_cols / BLOCK_LEN * BLOCK_WORDS;
+        if self.words.len() < n_words {
+            self.words.resize(n_words, 0);
+        }
+        Disjoint::new(&mut self.words[..n_words])
+    }
+
     pub(crate) fn isa(&self) -> Option<Isa> {
         self.isa
     }
@@ -171,7 +185,7 @@ impl Activations {
     }
 
     pub(crate) fn has_f32(&self) -> bool {
-        self.keep_f32
+        self.has_f32
     }
 
     /// Bytes of 32 columns of a token.
@@ -456,6 +470,39 @@ impl Source for Gated<'_> {
             Gate::GeluTanh => gelu_of(crate::simd::Portable, gate),
         };
         gate[0] * self.up[at]
+    }
+}
+
+/// Quantises function(gate) · up of a block of a panel; gate and up: `[width, 32]`, words: `[11 · width]`.
+pub(crate) struct QuantiseGated<'a> {
+    pub(crate) function: Gate,
+    pub(crate) gate: &'a [f32],
+    pub(crate) up: &'a [f32],
+    pub(crate) words: &'a mut [u32],
+    pub(crate) width: usize,
+}
+
+impl Kernel for QuantiseGated<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let QuantiseGated { function, gate, up, words, width } = self;
+        assert!(gate.len() >= width * BLOCK_LEN && up.len() >= width * BLOCK_LEN);
+        let source = Gated { gate, up, n_cols: BLOCK_LEN, function };
+        let mut not_finite = l.splat(0.0);
+        for token in 0..width {
+            // SAFETY: each token has a block of both (asserted).
+            not_finite = unsafe {
+                quantise_block(l, words, width, token, not_finite, |i| source.vector(l, (), token, i))
+            };
+        }
+        if l.sum(not_finite) != 0.0 {
+            for token in 0..width {
+                if (0..BLOCK_LEN).any(|i| !source.element(token, i).is_finite()) {
+                    words[8 * width + token] = f32::NAN.to_bits();
+                }
+            }
+        }
     }
 }
 

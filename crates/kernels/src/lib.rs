@@ -37,7 +37,7 @@ pub use machine::MachinePeaks;
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{Operand, PackedMatrix};
 pub use pool::Pool;
-pub use project::{MAX_MATRICES, project, project_add};
+pub use project::{MAX_MATRICES, project, project_add, project_gated};
 pub use quantize::requantize;
 pub use rope::{RopeKind, RopeTable, rope};
 pub use select::{argmax, finite, log_softmax, log_sum_exp, max, top_k};

@@ -34,6 +34,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod float;
+mod gated;
 mod scalar;
 
 use crate::activations::{MAX_PANEL, Panel, n_panels, panel};
@@ -42,6 +43,8 @@ use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
 use crate::simd::{Cache, prefetch};
 use crate::{Activations, Isa, Operand, PackedMatrix, Pool, WeightType};
+
+pub use gated::project_gated;
 
 /// Matrices that one call takes at most: queries, keys and values, a gate and its partner, with room to spare.
 pub const MAX_MATRICES: usize = 8;
@@ -106,15 +109,8 @@ impl<'a> Part<'a> {
         out: &'a mut [f32],
         add: Option<f32>,
     ) -> Part<'a> {
-        assert_eq!(x.n_cols(), mat.n_cols(), "activations must be as wide as the matrix");
+        check(pool, x, mat);
         assert_eq!(out.len(), x.n_tokens() * mat.n_rows(), "out must be [n_tokens, n_rows]");
-        assert_eq!(mat.isa(), pool.isa(), "the matrix was packed for another instruction set");
-        assert_eq!(x.isa(), Some(pool.isa()), "the activations were set with another instruction set");
-        let filled = match mat.needs() {
-            Operand::Int8 => x.has_int8(),
-            Operand::F32 => x.has_f32(),
-        };
-        assert!(filled, "{} weights need activations as {:?}", mat.weight_type().name(), mat.needs());
         let kernels = Kernels::of(pool.isa(), mat.weight_type());
         let (groups_per_tile, panels_per_tile) = tile_shape(pool, x, mat);
         // Whole sets of groups: one alone waits for its own sums.
@@ -134,6 +130,18 @@ impl<'a> Part<'a> {
     fn n_tiles(&self, n_panels: usize) -> usize {
         self.mat.n_groups().div_ceil(self.groups_per_tile) * n_panels.div_ceil(self.panels_per_tile)
     }
+}
+
+/// Whether the activations fit the matrix.
+fn check(pool: &Pool, x: &Activations, mat: &PackedMatrix) {
+    assert_eq!(x.n_cols(), mat.n_cols(), "activations must be as wide as the matrix");
+    assert_eq!(mat.isa(), pool.isa(), "the matrix was packed for another instruction set");
+    assert_eq!(x.isa(), Some(pool.isa()), "the activations were set with another instruction set");
+    let filled = match mat.needs() {
+        Operand::Int8 => x.has_int8(),
+        Operand::F32 => x.has_f32(),
+    };
+    assert!(filled, "{} weights need activations as {:?}", mat.weight_type().name(), mat.needs());
 }
 
 /// Groups and panels of a tile: small enough to share out evenly, large enough to be worth the counter, and
@@ -185,15 +193,26 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
     let width = part.kernels.n_groups;
     let product = |group_idx: usize, panel_idx: usize| {
         let n_groups = width.min(groups.end - group_idx);
-        // The first panel meets weights that may still be in memory.
-        multiply(
-            x,
-            part,
-            group_idx,
-            n_groups,
-            panel(isa, x.n_tokens(), panel_idx),
-            panel_idx == panels.start,
-        );
+        let panel = panel(isa, x.n_tokens(), panel_idx);
+        let mat = part.mat;
+        let first_row = group_idx * mat.layout().rows;
+        // Checked by `Part::new`: the last token's rows end inside `out`.
+        assert!((panel.first + panel.width) * mat.n_rows() <= part.out.len());
+        let output = Output {
+            out: &part.out,
+            first: panel.first * mat.n_rows() + first_row,
+            stride: mat.n_rows(),
+            n_rows: (mat.n_rows() - first_row).min(n_groups * mat.layout().rows),
+            add: part.add,
+            // The first panel meets weights that may still be in memory.
+            fetch_ahead: if panel_idx == panels.start {
+                fetch_distance(n_groups * mat.group_bytes())
+            } else {
+                0
+            },
+        };
+        // SAFETY: `output` lies inside (asserted), and its rows belong to this tile alone.
+        unsafe { multiply(x, mat, &part.kernels, group_idx, n_groups, panel, &output) };
     };
     if panels.len() <= FEW_PANELS {
         for group_idx in groups.clone().step_by(width) {
@@ -206,41 +225,32 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
     }
 }
 
-/// Some groups of rows times one panel; `fetches` says that the weights are asked for ahead.
-fn multiply(
+/// Some groups of rows times one panel.
+///
+/// # Safety
+/// The output must have room for so many rows of all tokens of the panel, which nobody else reads or writes.
+unsafe fn multiply(
     x: &Activations,
-    part: &Part<'_>,
+    mat: &PackedMatrix,
+    kernels: &Kernels,
     group_idx: usize,
     n_groups: usize,
     panel: Panel,
-    fetches: bool,
+    output: &Output<'_>,
 ) {
-    let mat = part.mat;
-    let layout = mat.layout();
-    let first_row = group_idx * layout.rows;
     let activations: *const u32 = match mat.needs() {
         Operand::Int8 => x.words_of(panel).as_ptr(),
         Operand::F32 => x.floats_of(panel).as_ptr().cast(),
     };
     let n_steps = match mat.needs() {
-        Operand::Int8 => mat.n_cols() / BLOCK_LEN / layout.n_blocks,
+        Operand::Int8 => mat.n_cols() / BLOCK_LEN / mat.layout().n_blocks,
         Operand::F32 => mat.n_cols(),
     };
-    // Checked by `Part::new`: the last token's rows end inside `out`.
-    assert!((panel.first + panel.width) * mat.n_rows() <= part.out.len());
-    let output = Output {
-        out: &part.out,
-        first: panel.first * mat.n_rows() + first_row,
-        stride: mat.n_rows(),
-        n_rows: (mat.n_rows() - first_row).min(n_groups * layout.rows),
-        add: part.add,
-        fetch_ahead: if fetches { fetch_distance(n_groups * mat.group_bytes()) } else { 0 },
-    };
-    let kernel = part.kernels.get(panel.width, n_groups);
+    let kernel = kernels.get(panel.width, n_groups);
     // SAFETY: weights are whole groups of this layout, with `n_steps` headers (columns); the panel holds as
     // many blocks (columns) of its width; the kernel was chosen for that width and number of groups, and for
-    // an instruction set that is there; the output rows belong to this tile alone.
-    unsafe { kernel(mat.group(group_idx).as_ptr(), mat.group_bytes(), n_steps, activations, &output) }
+    // an instruction set that is there; the output is as the caller promises.
+    unsafe { kernel(mat.group(group_idx).as_ptr(), mat.group_bytes(), n_steps, activations, output) }
 }
 
 /// Where a kernel's sums go: token t's rows to `first + t · stride ..`, `n_rows` of them.

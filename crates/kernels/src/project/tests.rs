@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::dequantize;
 use crate::test_data::{available_pools, random_blocks, random_floats};
+use crate::{Gate, dequantize};
 
 /// Sums in f32 over a few thousand products.
 const TOLERANCE: f64 = 2e-5;
@@ -94,6 +94,67 @@ fn products_equal_double_precision_for_every_type_and_shape() {
                     compare(&pool, ty, Case { n_rows, n_cols, n_tokens });
                 }
             }
+        }
+    }
+}
+
+/// A random matrix of whole blocks.
+fn matrix(pool: &Pool, ty: WeightType, seed: u64, n_rows: usize, n_cols: usize) -> PackedMatrix {
+    PackedMatrix::pack(pool, ty, n_rows, n_cols, &random_blocks(ty, seed, n_rows * n_cols)).unwrap()
+}
+
+#[test]
+fn a_gated_pair_equals_its_steps_bit_for_bit() {
+    for pool in available_pools() {
+        for (gate_ty, up_ty) in WeightType::ALL
+            .into_iter()
+            .map(|ty| (ty, ty))
+            .chain([(WeightType::Q4K, WeightType::Q6K), (WeightType::Q8_0, WeightType::F16)])
+        {
+            for (n_rows, n_tokens) in
+                (1..=17).map(|n| (96, n)).chain([(32, 1), (64, 130), (1024, 1), (1024, 40)])
+            {
+                let n_cols = 256;
+                let (gate, up) =
+                    (matrix(&pool, gate_ty, 1, n_rows, n_cols), matrix(&pool, up_ty, 2, n_rows, n_cols));
+                let mut x = Activations::new();
+                x.set(&pool, &random_floats(3, n_tokens * n_cols), n_tokens, n_cols);
+                for function in [Gate::Silu, Gate::GeluTanh] {
+                    let mut fused = Activations::new();
+                    project_gated(&pool, &x, function, &gate, &up, &mut fused);
+                    let mut sums = [0, 1].map(|_| vec![0.0; n_tokens * n_rows]);
+                    let [gates, ups] = &mut sums;
+                    project(&pool, &x, &[&gate, &up], &mut [gates, ups]);
+                    let mut steps = Activations::new();
+                    steps.set_gated(&pool, function, gates, ups, n_tokens, n_rows);
+                    assert!(fused.has_int8() && !fused.has_f32());
+                    for i in 0..n_panels(pool.isa(), n_tokens) {
+                        let panel = panel(pool.isa(), n_tokens, i);
+                        let is_same = fused.words_of(panel) == steps.words_of(panel);
+                        assert!(is_same, "{:?} {gate_ty:?} {up_ty:?} [{n_rows}] of {n_tokens}", pool.isa());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gated_pair_passes_on_that_something_was_no_number() {
+    for pool in available_pools() {
+        let [gate, up] = [1, 2].map(|seed| matrix(&pool, WeightType::Q8_0, seed, 96, 64));
+        let down = matrix(&pool, WeightType::Q8_0, 3, 40, 96);
+        let mut x = random_floats(3, 7 * 64);
+        x[2 * 64 + 5] = f32::NAN;
+        x[4 * 64 + 9] = f32::INFINITY;
+        let (mut activations, mut hidden) = (Activations::new(), Activations::new());
+        activations.set(&pool, &x, 7, 64);
+        project_gated(&pool, &activations, Gate::Silu, &gate, &up, &mut hidden);
+        let mut out = vec![0.0; 7 * 40];
+        project(&pool, &hidden, &[&down], &mut [&mut out]);
+        for (token, out) in out.chunks_exact(40).enumerate() {
+            let is_broken = token == 2 || token == 4;
+            assert!(out.iter().all(|x| x.is_nan() == is_broken), "{:?} token {token}", pool.isa());
         }
     }
 }

@@ -1,0 +1,86 @@
+//! The first half of a gated feed-forward network in one run: both products, the gate and the quantisation of what goes
+//! into the next product, block after block while the sums are in the first cache.
+
+#![allow(unsafe_code)]
+
+use super::{FEW_PANELS, Kernels, Output, check, fetch_distance, multiply, tile_shape};
+use crate::activations::{BLOCK_WORDS, Gate, MAX_PANEL, QuantiseGated, n_panels, panel};
+use crate::blocks::BLOCK_LEN;
+use crate::disjoint::Disjoint;
+use crate::simd::run_on;
+use crate::{Activations, PackedMatrix, Pool};
+
+/// out = function(x · gateᵀ) · (x · upᵀ), as int8: `[x.n_tokens(), gate.n_rows()]`; the same as [`crate::project`] and
+/// [`Activations::set_gated`] give. A value that is no finite number makes the scale of its block NaN.
+///
+/// # Panics
+/// As [`crate::project`]; when the matrices differ in shape, their rows are not whole blocks of 32, or `out` does not
+/// keep int8.
+pub fn project_gated(
+    pool: &Pool,
+    x: &Activations,
+    function: Gate,
+    gate: &PackedMatrix,
+    up: &PackedMatrix,
+    out: &mut Activations,
+) {
+    check(pool, x, gate);
+    check(pool, x, up);
+    assert_eq!(gate.n_rows(), up.n_rows(), "gate and up must have the same shape");
+    assert!(gate.n_rows().is_multiple_of(BLOCK_LEN), "rows must be whole blocks of {BLOCK_LEN}");
+    let (isa, n_tokens) = (pool.isa(), x.n_tokens());
+    let n_blocks = gate.n_rows() / BLOCK_LEN;
+    let words = out.begin_int8(isa, n_tokens, gate.n_rows());
+    if n_tokens == 0 {
+        return;
+    }
+    let groups_per_block = BLOCK_LEN / gate.layout().rows;
+    let n_panels = n_panels(isa, n_tokens);
+    let (groups_per_tile, panels_per_tile) = tile_shape(pool, x, gate);
+    // Two matrices share what a tile of one would take.
+    let blocks_per_tile = (groups_per_tile / 2 / groups_per_block).max(1);
+    let n_block_tiles = n_blocks.div_ceil(blocks_per_tile);
+    let mats = [gate, up].map(|mat| (mat, Kernels::of(isa, mat.weight_type())));
+    pool.run(n_block_tiles * n_panels.div_ceil(panels_per_tile), &|tile, _| {
+        let first_block = tile % n_block_tiles * blocks_per_tile;
+        let blocks = first_block..(first_block + blocks_per_tile).min(n_blocks);
+        let first_panel = tile / n_block_tiles * panels_per_tile;
+        let panels = first_panel..(first_panel + panels_per_tile).min(n_panels);
+        // [width][32] each
+        let mut sums = [[0.0; MAX_PANEL * BLOCK_LEN]; 2];
+        let mut block = |block_idx: usize, panel_idx: usize| {
+            let panel = panel(isa, n_tokens, panel_idx);
+            for ((mat, kernels), sums) in mats.iter().zip(&mut sums) {
+                let out = Disjoint::new(sums);
+                let rows = mat.layout().rows;
+                for group in (0..groups_per_block).step_by(kernels.n_groups) {
+                    let n_groups = kernels.n_groups.min(groups_per_block - group);
+                    let ahead = fetch_distance(n_groups * mat.group_bytes());
+                    let output = Output {
+                        out: &out,
+                        first: group * rows,
+                        stride: BLOCK_LEN,
+                        n_rows: n_groups * rows,
+                        add: None,
+                        fetch_ahead: if panel_idx == panels.start { ahead } else { 0 },
+                    };
+                    let group_idx = block_idx * groups_per_block + group;
+                    // SAFETY: the sums of a block of all tokens of a panel have their place, on this stack.
+                    unsafe { multiply(x, mat, kernels, group_idx, n_groups, panel, &output) };
+                }
+            }
+            let block_words = BLOCK_WORDS * panel.width;
+            let at = panel.first * n_blocks * BLOCK_WORDS + block_idx * block_words;
+            // SAFETY: a block of a panel belongs to one tile.
+            let words = unsafe { words.range(at, block_words) };
+            run_on(isa, QuantiseGated { function, gate: &sums[0], up: &sums[1], words, width: panel.width });
+        };
+        if panels.len() <= FEW_PANELS {
+            blocks.for_each(|block_idx| panels.clone().for_each(|panel_idx| block(block_idx, panel_idx)));
+        } else {
+            for panel_idx in panels.clone() {
+                blocks.clone().for_each(|block_idx| block(block_idx, panel_idx));
+            }
+        }
+    });
+}
