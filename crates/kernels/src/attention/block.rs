@@ -143,13 +143,14 @@ pub(super) type PageRun<'a, const P: usize> = [(&'a [u8], &'a [u8]); P];
 
 /// sums[m] = Σ weights[m][key] · values[key] over `keys_used` of P pages.
 ///
-/// weights: `[n_rows, 64 P]`, values of a page: `[stride / 16][64][16]`, sums: `[n_rows, stride]`
+/// weights: `[n_rows, 64 P]`, values of a page: `[stride / 16][64][16]`, sums: `[n_rows, stride]`; with PAIRS weights are
+/// pairs of bf16, `[n_rows, 32 P]` but rows as far apart, and so are values, `[stride / 16][32][16]`.
 ///
 /// # Safety
 /// The slices behind the pointers must have those shapes, pages without used keys aside; `n_rows` at most
 /// [`TILE_ROWS`], `stride` a multiple of the vector, keys below 64 P.
 #[inline(always)]
-pub(super) unsafe fn values<L: Lanes, const F16: bool, const P: usize>(
+pub(super) unsafe fn values<L: Lanes, const F16: bool, const PAIRS: bool, const P: usize>(
     l: L,
     n_rows: usize,
     stride: usize,
@@ -158,19 +159,23 @@ pub(super) unsafe fn values<L: Lanes, const F16: bool, const P: usize>(
     keys_used: std::ops::Range<usize>,
     sums: *mut f32,
 ) {
+    macro_rules! tile {
+        ($m:literal, $v:literal, $at:ident) => {
+            if PAIRS {
+                value_pairs_tile::<L, $m, $v, P>(l, $at, weights.cast(), pages, sums)
+            } else {
+                values_tile::<L, F16, $m, $v, P>(l, $at, weights, pages, sums)
+            }
+        };
+    }
     macro_rules! tiles {
         ($m:literal, $v:literal) => {{
             let mut col = 0;
             while col < stride {
                 let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
+                let is_whole = col + $v * L::N <= stride;
                 // SAFETY: so many vectors from `col` on lie in the row; the rest as the caller says.
-                col += unsafe {
-                    if col + $v * L::N <= stride {
-                        values_tile::<L, F16, $m, $v, P>(l, at, weights, pages, sums)
-                    } else {
-                        values_tile::<L, F16, $m, 1, P>(l, at, weights, pages, sums)
-                    }
-                };
+                col += unsafe { if is_whole { tile!($m, $v, at) } else { tile!($m, 1, at) } };
             }
         }};
     }
@@ -227,44 +232,8 @@ unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize,
     n_cols
 }
 
-/// As [`values`], of pairs of bf16.
-///
-/// weights: `[n_rows, 32 P]` pairs, rows `64 P` pairs apart, values of a page: `[stride / 16][32][16]` pairs, sums:
-/// `[n_rows, stride]`
-///
 /// # Safety
-/// As [`values`].
-#[inline(always)]
-pub(super) unsafe fn value_pairs<L: Lanes, const P: usize>(
-    l: L,
-    n_rows: usize,
-    stride: usize,
-    weights: *const u32,
-    pages: &PageRun<'_, P>,
-    keys_used: std::ops::Range<usize>,
-    sums: *mut f32,
-) {
-    macro_rules! tiles {
-        ($m:literal, $v:literal) => {{
-            let mut col = 0;
-            while col < stride {
-                let at = ValuesAt { stride, col, keys_used: keys_used.clone() };
-                // SAFETY: so many vectors from `col` on lie in the row; the rest as the caller says.
-                col += unsafe {
-                    if col + $v * L::N <= stride {
-                        value_pairs_tile::<L, $m, $v, P>(l, at, weights, pages, sums)
-                    } else {
-                        value_pairs_tile::<L, $m, 1, P>(l, at, weights, pages, sums)
-                    }
-                };
-            }
-        }};
-    }
-    for_rows!(L, n_rows, tiles);
-}
-
-/// # Safety
-/// As [`value_pairs`], with M rows and V vectors of columns from `at.col` on; returns the number of columns.
+/// As [`values`] with PAIRS, with M rows and V vectors of columns from `at.col` on; returns the number of columns.
 #[inline(always)]
 unsafe fn value_pairs_tile<L: Lanes, const M: usize, const V: usize, const P: usize>(
     l: L,

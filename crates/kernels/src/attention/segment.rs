@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-use super::block::{PageRun, TILE_ROWS, scores, tiles, value_pairs, values};
+use super::block::{PageRun, TILE_ROWS, scores, tiles, values};
 use super::{AttentionSpan, Call, Split, Task};
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
@@ -218,11 +218,7 @@ impl AttendTask<'_> {
             // SAFETY: as above, n rows of weights and sums, and whole pages of values where keys are used.
             unsafe {
                 let (weights, sums) = (rows.scores.as_ptr(), sums.as_mut_ptr());
-                if PAIRS {
-                    value_pairs(l, n, stride, weights.cast(), &run, used, sums);
-                } else {
-                    values::<L, F16, SEGMENT_PAGES>(l, n, stride, weights, &run, used, sums);
-                }
+                values::<L, F16, PAIRS, SEGMENT_PAGES>(l, n, stride, weights, &run, used, sums);
             }
         }
     }
