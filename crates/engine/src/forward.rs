@@ -181,35 +181,28 @@ impl Model {
         normalise(pool, config, layer.ffn_norm.as_ref(), x, n_rows, &mut b.activations);
         stopwatch.lap(Phase::Norm, 0, 0);
         let ffn = &layer.ffn;
-        let up_len = if ffn.is_fused() { 0 } else { n_rows * facts.n_ff };
-        let gate_len = if ffn.gate.is_some() { up_len } else { 0 };
-        let gate = &mut b.gate[..gate_len];
-        let up = &mut b.up[..up_len];
+        let (FfnKind::Gated { activation, .. } | FfnKind::Plain { activation }) = config.ffn;
         match &ffn.gate {
             Some(gate_proj) if ffn.is_fused() => {
-                let (gate, up) = (&gate_proj.matrix, &ffn.up.matrix);
-                kernels::project_gated(pool, &b.activations, gate_of(config), gate, up, &mut b.hidden);
-                stopwatch.lap(Phase::FfnUp, bytes(&[gate, up]), ops(&[gate, up], n_rows));
+                let matrices = [&gate_proj.matrix, &ffn.up.matrix];
+                let [gate, up] = matrices;
+                kernels::project_gated(pool, &b.activations, gate_of(activation), gate, up, &mut b.hidden);
+                stopwatch.lap(Phase::FfnUp, bytes(&matrices), ops(&matrices, n_rows));
             }
             Some(gate_proj) => {
+                let (gate, up) = (&mut b.gate[..n_rows * facts.n_ff], &mut b.up[..n_rows * facts.n_ff]);
                 let matrices = [&gate_proj.matrix, &ffn.up.matrix];
                 kernels::project(pool, &b.activations, &matrices, &mut [&mut *gate, &mut *up]);
                 add_bias(pool, gate_proj, gate);
                 add_bias(pool, &ffn.up, up);
                 stopwatch.lap(Phase::FfnUp, bytes(&matrices), ops(&matrices, n_rows));
+                b.hidden.set_gated(pool, gate_of(activation), gate, up, n_rows, facts.n_ff);
             }
             None => {
+                let up = &mut b.up[..n_rows * facts.n_ff];
                 kernels::project(pool, &b.activations, &[&ffn.up.matrix], &mut [&mut *up]);
                 add_bias(pool, &ffn.up, up);
                 stopwatch.lap(Phase::FfnUp, ffn.up.matrix.bytes(), ops(&[&ffn.up.matrix], n_rows));
-            }
-        }
-        match config.ffn {
-            FfnKind::Gated { .. } if ffn.is_fused() => {}
-            FfnKind::Gated { .. } => {
-                b.hidden.set_gated(pool, gate_of(config), gate, up, n_rows, facts.n_ff);
-            }
-            FfnKind::Plain { activation } => {
                 match activation {
                     Activation::Silu => kernels::silu(pool, up),
                     Activation::Gelu => kernels::gelu(pool, up),
@@ -224,9 +217,8 @@ impl Model {
     }
 }
 
-/// The gate of a gated feed-forward network; of no meaning for others.
-fn gate_of(config: &ModelConfig) -> Gate {
-    let (FfnKind::Gated { activation, .. } | FfnKind::Plain { activation }) = config.ffn;
+/// The gate that this activation makes.
+fn gate_of(activation: Activation) -> Gate {
     match activation {
         Activation::Silu => Gate::Silu,
         Activation::Gelu => Gate::GeluTanh,

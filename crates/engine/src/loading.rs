@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use kernels::{KernelError, KvLayer, KvType, PAGE_LEN, PackedMatrix, Pool, WeightType};
+use kernels::{KernelError, KvLayer, KvType, Operand, PAGE_LEN, PackedMatrix, Pool, WeightType};
 use weights::{
     FfnKind, Gguf, LayerConfig, ModelConfig, NormKind, TensorInfo, TensorRole, TensorType, check_tensors,
 };
 
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
-use crate::model::{Embedding, Ffn, Layer, Model, Norm, Output, Projection};
+use crate::model::{Embedding, Ffn, Layer, Model, Norm, Output, Projection, all_matrices};
 
 /// How far the loading of a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ fn page_bytes(config: &ModelConfig) -> u64 {
     config.layers.iter().map(layer_bytes).sum()
 }
 
-/// Bytes of a key's or value's number, whatever the type.
+/// Bytes of a key's or value's number, of whichever type [`load`] takes.
 pub(crate) const KV_BYTES: usize = KvType::F16.bytes();
 
 /// Loads a model and proves that it computes finite values.
@@ -60,8 +60,7 @@ pub(crate) fn load(
         layers.push(loader.layer(config, layer_idx)?);
     }
     // Quantised models round what they multiply more than bf16 does; float models are to agree with their reference.
-    let quantised =
-        gguf.tensors().iter().any(|tensor| tensor.kind.loadable().is_some_and(|ty| !ty.is_float()));
+    let quantised = all_matrices(&layers, &output).any(|matrix| matrix.needs() == Operand::Int8);
     let kv_type = if quantised { KvType::fastest(engine.isa) } else { KvType::F16 };
     let kv = config
         .layers

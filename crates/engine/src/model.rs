@@ -248,7 +248,10 @@ impl Layer {
     }
 }
 
-fn all_matrices<'a>(layers: &'a [Layer], output: &'a Output) -> impl Iterator<Item = &'a PackedMatrix> {
+pub(crate) fn all_matrices<'a>(
+    layers: &'a [Layer],
+    output: &'a Output,
+) -> impl Iterator<Item = &'a PackedMatrix> {
     layers.iter().flat_map(Layer::matrices).chain([&output.matrix])
 }
 

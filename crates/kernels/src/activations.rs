@@ -135,19 +135,7 @@ impl Activations {
 
     fn fill<S: Source>(&mut self, pool: &Pool, n_tokens: usize, n_cols: usize, source: S) {
         let isa = pool.isa();
-        (self.isa, self.n_tokens, self.n_cols) = (Some(isa), n_tokens, n_cols);
-        self.has_f32 = self.keep_f32;
-        // Only float matrices can have rows that are not whole blocks.
-        let n_words = if self.has_int8() { n_tokens * n_cols / BLOCK_LEN * BLOCK_WORDS } else { 0 };
-        let n_floats = if self.keep_f32 { n_tokens * n_cols } else { 0 };
-        if self.words.len() < n_words {
-            self.words.resize(n_words, 0);
-        }
-        if self.floats.len() < n_floats {
-            self.floats.resize(n_floats, 0.0);
-        }
-        let words = Disjoint::new(&mut self.words[..n_words]);
-        let floats = Disjoint::new(&mut self.floats[..n_floats]);
+        let (words, floats) = self.begin(isa, n_tokens, n_cols, self.keep_f32);
         let n_panels = n_panels(isa, n_tokens);
         let fill_panel = |panel_idx: usize| {
             let panel = panel(isa, n_tokens, panel_idx);
@@ -165,15 +153,31 @@ impl Activations {
         }
     }
 
-    /// Room for rows that are filled as int8 alone: the words of all panels.
-    pub(crate) fn begin_int8(&mut self, isa: Isa, n_tokens: usize, n_cols: usize) -> Disjoint<'_, u32> {
-        (self.isa, self.n_tokens, self.n_cols, self.has_f32) = (Some(isa), n_tokens, n_cols, false);
-        assert!(self.has_int8(), "the activations must keep int8, in whole blocks");
-        let n_words = n_tokens * n_cols / BLOCK_LEN * BLOCK_WORDS;
+    /// Room for rows of another shape: the words of all panels, and their floats if these are wanted too.
+    fn begin(
+        &mut self,
+        isa: Isa,
+        n_tokens: usize,
+        n_cols: usize,
+        has_f32: bool,
+    ) -> (Disjoint<'_, u32>, Disjoint<'_, f32>) {
+        (self.isa, self.n_tokens, self.n_cols, self.has_f32) = (Some(isa), n_tokens, n_cols, has_f32);
+        // Only float matrices can have rows that are not whole blocks.
+        let n_words = if self.has_int8() { n_tokens * n_cols / BLOCK_LEN * BLOCK_WORDS } else { 0 };
+        let n_floats = if has_f32 { n_tokens * n_cols } else { 0 };
         if self.words.len() < n_words {
             self.words.resize(n_words, 0);
         }
-        Disjoint::new(&mut self.words[..n_words])
+        if self.floats.len() < n_floats {
+            self.floats.resize(n_floats, 0.0);
+        }
+        (Disjoint::new(&mut self.words[..n_words]), Disjoint::new(&mut self.floats[..n_floats]))
+    }
+
+    /// Room for rows that are filled as int8 alone: the words of all panels.
+    pub(crate) fn begin_int8(&mut self, isa: Isa, n_tokens: usize, n_cols: usize) -> Disjoint<'_, u32> {
+        assert!(self.keep_int8 && n_cols.is_multiple_of(BLOCK_LEN), "int8 must be kept, in whole blocks");
+        self.begin(isa, n_tokens, n_cols, false).0
     }
 
     pub(crate) fn isa(&self) -> Option<Isa> {

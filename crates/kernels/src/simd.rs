@@ -59,7 +59,7 @@ pub(crate) trait Lanes: Copy {
             self.load(to.cast())
         }
     }
-    /// Rounds to nearest even into i8; |x| must be at most 127.
+    /// Rounds to nearest even into i8; what |x| is rounded to must be at most 127.
     /// # Safety
     /// `N` bytes must be writable at `to`.
     unsafe fn store_i8(self, to: *mut i8, x: Self::V);

@@ -190,6 +190,28 @@ struct ValuesAt {
     keys_used: std::ops::Range<usize>,
 }
 
+impl ValuesAt {
+    /// The pages with used keys.
+    #[inline(always)]
+    fn pages(&self) -> std::ops::Range<usize> {
+        self.keys_used.start / PAGE_LEN..self.keys_used.end.div_ceil(PAGE_LEN)
+    }
+
+    /// The first key of a page, and which of the page's keys are used.
+    #[inline(always)]
+    fn keys_of(&self, page: usize) -> (usize, std::ops::Range<usize>) {
+        let first = page * PAGE_LEN;
+        (first, self.keys_used.start.saturating_sub(first)..PAGE_LEN.min(self.keys_used.end - first))
+    }
+
+    /// What a tile of `n_cols` columns fetches of the bytes that all tiles of a row fetch.
+    #[inline(always)]
+    fn share_of<'a>(&self, ahead: &'a [u8], n_cols: usize) -> &'a [u8] {
+        let upto = |col: usize| ahead.len() * col / self.stride;
+        &ahead[upto(self.col)..upto(self.col + n_cols)]
+    }
+}
+
 /// # Safety
 /// As [`values`], with M rows and V vectors of columns from `at.col` on; returns the number of columns.
 #[inline(always)]
@@ -200,14 +222,12 @@ unsafe fn values_tile<L: Lanes, const F16: bool, const M: usize, const V: usize,
     pages: &PageRun<'_, P>,
     sums: *mut f32,
 ) -> usize {
-    let ValuesAt { stride, col, keys_used } = at;
+    let ValuesAt { stride, col, .. } = at;
     let mut acc = [[l.splat(0.0); V]; M];
     let n_cols = V * L::N;
-    for page in keys_used.start / PAGE_LEN..keys_used.end.div_ceil(PAGE_LEN) {
-        let first = page * PAGE_LEN;
-        let keys = keys_used.start.saturating_sub(first)..PAGE_LEN.min(keys_used.end - first);
-        let (values, ahead) = pages[page];
-        let ahead = &ahead[ahead.len() * col / stride..ahead.len() * (col + n_cols) / stride];
+    for page in at.pages() {
+        let (first, keys) = at.keys_of(page);
+        let (values, ahead) = (pages[page].0, at.share_of(pages[page].1, n_cols));
         let mut ahead = Ahead::new(ahead, 1, keys.len());
         for from in keys.clone().step_by(STEPS_PER_BURST) {
             ahead.fetch();
@@ -243,14 +263,12 @@ unsafe fn value_pairs_tile<L: Lanes, const M: usize, const V: usize, const P: us
     sums: *mut f32,
 ) -> usize {
     const PAIRS: usize = PAGE_LEN / 2;
-    let ValuesAt { stride, col, keys_used } = at;
+    let ValuesAt { stride, col, .. } = at;
     let mut acc = [[l.splat(0.0); V]; M];
     let n_cols = V * L::N;
-    for page in keys_used.start / PAGE_LEN..keys_used.end.div_ceil(PAGE_LEN) {
-        let first = page * PAGE_LEN;
-        let keys = keys_used.start.saturating_sub(first)..PAGE_LEN.min(keys_used.end - first);
-        let (values, ahead) = pages[page];
-        let ahead = &ahead[ahead.len() * col / stride..ahead.len() * (col + n_cols) / stride];
+    for page in at.pages() {
+        let (first, keys) = at.keys_of(page);
+        let (values, ahead) = (pages[page].0, at.share_of(pages[page].1, n_cols));
         let pairs = keys.start / 2..keys.end.div_ceil(2);
         let mut ahead = Ahead::new(ahead, 1, pairs.len());
         let step = |pair: usize, mask: Option<u32>, acc: &mut [[L::V; V]; M]| {
