@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use server::ServerConfig;
 
 use crate::api::{conversation, finished, follow, load, message, said, say, told, words};
 use crate::world;
@@ -17,7 +18,7 @@ const DIR: &str = "DAYBREAK_TEST_CRASH_DIR";
 #[ignore = "run by the crash test as its child process"]
 async fn child_that_serves_until_it_is_killed() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    let config = world::config(dir.as_ref());
+    let config = ServerConfig { ctx: Some(8192), ..world::config(dir.as_ref()) };
     let ready = |address: SocketAddr| writeln!(std::io::stdout(), "address {address}").unwrap();
     server::serve(config, ready, std::future::pending()).await.unwrap();
 }
@@ -45,7 +46,10 @@ async fn nothing_acknowledged_and_no_more_than_a_second_of_an_answer_is_lost() {
         for (conversation, user, answer, seen) in &expected {
             check(address, conversation, user, answer, seen).await;
         }
-        let id = conversation(address, crate::api::endless()).await;
+        // As long as the context allows: the fastest machine is not to be done before the kill.
+        let mut settings = crate::api::endless();
+        settings["max_tokens"] = json!(8000);
+        let id = conversation(address, settings).await;
         let (user, answer) =
             say(address, &id, &words(None, &format!("Write a very long story, part {round}."))).await;
         let mut events = follow(address, &answer, 0).await;
