@@ -10,8 +10,11 @@ flags=()
 if [ "${DAYBREAK_ISA:-}" = avx2 ]; then
   suffix="-avx2"
   flags=(-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF)
-  export CMAKE_ARGS="${flags[*]}"
+elif grep -qw amx_int8 /proc/cpuinfo; then
+  # llama.cpp's own AMX kernels end with a segmentation fault in the first batch: everything else the processor has.
+  flags=(-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX_VNNI=ON -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON)
 fi
+[ ${#flags[@]} = 0 ] || export CMAKE_ARGS="${flags[*]}"
 venv="$cache/bench-venv$suffix"
 if ! "$venv/bin/python" -c 'import llama_cpp, openvino_genai' 2>/dev/null; then
   bash scripts/need.sh python3 cc

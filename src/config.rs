@@ -101,7 +101,7 @@ pub(crate) fn isa() -> Result<Isa> {
     let best = Isa::detect();
     let Some(name) = var("DAYBREAK_ISA") else { return Ok(best) };
     let isa = Isa::from_name(&name)
-        .with_context(|| format!("DAYBREAK_ISA is {name:?}, expected scalar, avx2 or avx512"))?;
+        .with_context(|| format!("DAYBREAK_ISA is {name:?}, expected scalar, avx2, avx512 or amx"))?;
     if !isa.is_available() {
         bail!("DAYBREAK_ISA asks for {}, but this processor has {} at most", isa.name(), best.name());
     }

@@ -24,8 +24,7 @@ const MODELS: [(&str, Types); 5] = [
 ];
 
 fn isas() -> Vec<Isa> {
-    let all = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
-    all.into_iter().filter(|isa| isa.is_available()).collect()
+    Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
 }
 
 fn requests() -> Vec<Generate> {

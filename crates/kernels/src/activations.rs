@@ -10,10 +10,13 @@
 //! | [T] | scale · sum of q over the block, f32: what minimums of weights multiply with |
 //! | [T] | sums of q over columns 0..16 and 16..32, i16 each: what offsets of weights multiply with |
 //!
-//! so that a tile reads one stream with constant distances. Beside it, for float weights, `[n_cols][T]` f32.
+//! so that a tile reads one stream with constant distances. For the tiles of AMX the columns lie token by token,
+//! `[T][8]`; the rest is the same. Beside it, for float weights, `[n_cols][T]` f32, where a panel of more than
+//! [`MAX_WIDTH`] tokens counts as several ([`Panel::narrow`]).
 //! How tokens are cut into panels never changes a token's numbers.
 #![allow(unsafe_code)]
 
+use crate::aligned::AlignedWords;
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
 use crate::elementwise::{gelu_of, silu_of};
@@ -24,7 +27,11 @@ use crate::{Isa, Operand, Pool};
 /// Words of one token's block of 32 columns.
 pub(crate) const BLOCK_WORDS: usize = 11;
 /// Most tokens of a panel, for every instruction set.
-pub(crate) const MAX_PANEL: usize = 8;
+pub(crate) const MAX_PANEL: usize = 16;
+/// Most tokens of a panel whose sums lie in vector registers.
+pub(crate) const MAX_WIDTH: usize = 8;
+/// Words behind the last panel's that a tile of AMX reads and ignores: rows of tokens that are not there.
+const TILE_SLACK: usize = MAX_PANEL * BLOCK_LEN / size_of::<u32>();
 /// Below this many values the caller quantises alone: waking others costs more.
 const SERIAL_LEN: usize = 8 * 1024;
 
@@ -47,7 +54,7 @@ pub struct Activations {
     isa: Option<Isa>,
     n_tokens: usize,
     n_cols: usize,
-    words: Vec<u32>,
+    words: AlignedWords,
     floats: Vec<f32>,
 }
 
@@ -56,6 +63,15 @@ pub struct Activations {
 pub(crate) struct Panel {
     pub(crate) first: usize,
     pub(crate) width: usize,
+}
+
+impl Panel {
+    /// The panel in panels of at most [`MAX_WIDTH`] tokens.
+    pub(crate) fn narrow(self) -> impl Iterator<Item = Panel> {
+        (0..self.width)
+            .step_by(MAX_WIDTH)
+            .map(move |t| Panel { first: self.first + t, width: (self.width - t).min(MAX_WIDTH) })
+    }
 }
 
 impl Activations {
@@ -140,9 +156,10 @@ impl Activations {
         let fill_panel = |panel_idx: usize| {
             let panel = panel(isa, n_tokens, panel_idx);
             for token in 0..panel.width {
+                let place = Place::new(isa, n_tokens, panel.width, token);
                 run_on(
                     isa,
-                    FillRow { source: &source, words: &words, floats: &floats, panel, token, n_cols },
+                    FillRow { source: &source, words: &words, floats: &floats, panel, token, place, n_cols },
                 );
             }
         };
@@ -165,13 +182,11 @@ impl Activations {
         // Only float matrices can have rows that are not whole blocks.
         let n_words = if self.has_int8() { n_tokens * n_cols / BLOCK_LEN * BLOCK_WORDS } else { 0 };
         let n_floats = if has_f32 { n_tokens * n_cols } else { 0 };
-        if self.words.len() < n_words {
-            self.words.resize(n_words, 0);
-        }
+        self.words.at_least(n_words + TILE_SLACK);
         if self.floats.len() < n_floats {
             self.floats.resize(n_floats, 0.0);
         }
-        (Disjoint::new(&mut self.words[..n_words]), Disjoint::new(&mut self.floats[..n_floats]))
+        (Disjoint::new(&mut self.words.as_mut_slice()[..n_words]), Disjoint::new(&mut self.floats[..n_floats]))
     }
 
     /// Room for rows that are filled as int8 alone: the words of all panels.
@@ -186,6 +201,11 @@ impl Activations {
 
     pub(crate) fn has_int8(&self) -> bool {
         self.keep_int8 && self.n_cols.is_multiple_of(BLOCK_LEN)
+    }
+
+    /// Whether panels are laid out for the tiles of AMX.
+    pub(crate) fn is_by_token(&self) -> bool {
+        self.isa.is_some_and(|isa| is_by_token(isa, self.n_tokens))
     }
 
     pub(crate) fn has_f32(&self) -> bool {
@@ -203,10 +223,10 @@ impl Activations {
     /// The int8 blocks of a panel: `[n_cols / 32][11 · width]` words.
     pub(crate) fn words_of(&self, panel: Panel) -> &[u32] {
         let per_token = self.n_cols / BLOCK_LEN * BLOCK_WORDS;
-        &self.words[panel.first * per_token..][..panel.width * per_token]
+        &self.words.as_slice()[panel.first * per_token..][..panel.width * per_token]
     }
 
-    /// The floats of a panel: `[n_cols][width]`.
+    /// The floats of a narrow panel: `[n_cols][width]`.
     pub(crate) fn floats_of(&self, panel: Panel) -> &[f32] {
         &self.floats[panel.first * self.n_cols..][..panel.width * self.n_cols]
     }
@@ -217,9 +237,15 @@ const fn max_panel(isa: Isa, n_tokens: usize) -> usize {
     match isa {
         Isa::Scalar | Isa::Avx2 => 6,
         // One register of rows × 8 tokens, or two × 6: the latter once the weights are read again anyway.
-        Isa::Avx512 if n_tokens <= 8 => 8,
+        Isa::Avx512 | Isa::Amx if n_tokens <= MAX_WIDTH => MAX_WIDTH,
         Isa::Avx512 => 6,
+        Isa::Amx => MAX_PANEL,
     }
+}
+
+/// Whether so many tokens are worth the tiles of AMX, and laid out for them.
+const fn is_by_token(isa: Isa, n_tokens: usize) -> bool {
+    matches!(isa, Isa::Amx) && n_tokens > MAX_WIDTH
 }
 
 /// Number of panels that `n_tokens` are cut into.
@@ -227,8 +253,12 @@ pub(crate) fn n_panels(isa: Isa, n_tokens: usize) -> usize {
     n_tokens.div_ceil(max_panel(isa, n_tokens))
 }
 
-/// The panel of that number: widths differ by at most one.
+/// The panel of that number: widths differ by at most one; for the tiles of AMX, full ones before the last.
 pub(crate) fn panel(isa: Isa, n_tokens: usize, panel_idx: usize) -> Panel {
+    if is_by_token(isa, n_tokens) {
+        let first = panel_idx * MAX_PANEL;
+        return Panel { first, width: (n_tokens - first).min(MAX_PANEL) };
+    }
     let n_panels = n_panels(isa, n_tokens);
     let (narrow, n_wide) = (n_tokens / n_panels, n_tokens % n_panels);
     let first = panel_idx * narrow + panel_idx.min(n_wide);
@@ -255,7 +285,46 @@ struct FillRow<'a, S> {
     floats: &'a Disjoint<'a, f32>,
     panel: Panel,
     token: usize,
+    place: Place,
     n_cols: usize,
+}
+
+/// Where a token's words lie in a block of its panel.
+#[derive(Clone, Copy)]
+struct Place {
+    width: usize,
+    token: usize,
+    /// Where its columns begin, and how far each four are from the next.
+    first: usize,
+    step: usize,
+}
+
+impl Place {
+    fn new(isa: Isa, n_tokens: usize, width: usize, token: usize) -> Place {
+        let (first, step) = if is_by_token(isa, n_tokens) { (8 * token, 1) } else { (token, width) };
+        Place { width, token, first, step }
+    }
+
+    /// The word with columns `4 g ..`.
+    #[inline(always)]
+    fn columns(self, g: usize) -> usize {
+        self.first + g * self.step
+    }
+
+    #[inline(always)]
+    fn scale(self) -> usize {
+        8 * self.width + self.token
+    }
+
+    #[inline(always)]
+    fn sum(self) -> usize {
+        9 * self.width + self.token
+    }
+
+    #[inline(always)]
+    fn halves(self) -> usize {
+        10 * self.width + self.token
+    }
 }
 
 impl<S: Source> Kernel for FillRow<'_, S> {
@@ -274,7 +343,7 @@ impl<S: Source> Kernel for FillRow<'_, S> {
                 let col = block_idx * BLOCK_LEN;
                 // SAFETY: n_cols is a multiple of the block length, so the block's columns exist.
                 not_finite = unsafe {
-                    quantise_block(l, words, width, self.token, not_finite, |i| {
+                    quantise_block(l, words, self.place, not_finite, |i| {
                         self.source.vector(l, known, row, col + i)
                     })
                 };
@@ -282,11 +351,13 @@ impl<S: Source> Kernel for FillRow<'_, S> {
             if l.sum(not_finite) != 0.0 {
                 // An infinity or a NaN in: NaN out, for the whole row, so that it is noticed.
                 for words in words.chunks_exact_mut(width * BLOCK_WORDS) {
-                    words[8 * width + self.token] = f32::NAN.to_bits();
+                    words[self.place.scale()] = f32::NAN.to_bits();
                 }
             }
         }
         if self.floats.len() > 0 {
+            let narrow = self.panel.narrow().nth(self.token / MAX_WIDTH);
+            let Panel { first, width } = narrow.expect("the token is in the panel");
             // SAFETY: as for the words.
             let floats = unsafe { self.floats.range(first * self.n_cols, width * self.n_cols) };
             let mut buffer = [0.0; 16];
@@ -295,11 +366,11 @@ impl<S: Source> Kernel for FillRow<'_, S> {
                 // SAFETY: N columns from `col` on exist; the buffer holds the widest vector.
                 unsafe { l.store(buffer.as_mut_ptr(), self.source.vector(l, known, row, col)) };
                 for (i, &x) in buffer[..L::N].iter().enumerate() {
-                    floats[(col + i) * width + self.token] = x;
+                    floats[(col + i) * width + self.token % MAX_WIDTH] = x;
                 }
             }
             for col in n_whole..self.n_cols {
-                floats[col * width + self.token] = self.source.element(row, col);
+                floats[col * width + self.token % MAX_WIDTH] = self.source.element(row, col);
             }
         }
     }
@@ -314,8 +385,7 @@ impl<S: Source> Kernel for FillRow<'_, S> {
 unsafe fn quantise_block<L: Lanes>(
     l: L,
     words: &mut [u32],
-    width: usize,
-    token: usize,
+    place: Place,
     not_finite: L::V,
     vector: impl Fn(usize) -> L::V,
 ) -> L::V {
@@ -339,11 +409,11 @@ unsafe fn quantise_block<L: Lanes>(
     let [first, second] = bytes.as_chunks().0 else { unreachable!("a block is twice 16 columns") };
     let (low, high) = (l.sum_bytes(first), l.sum_bytes(second));
     for (g, four) in bytes.as_chunks().0.iter().enumerate() {
-        words[g * width + token] = u32::from_le_bytes(four.map(|b: i8| b as u8));
+        words[place.columns(g)] = u32::from_le_bytes(four.map(|b: i8| b as u8));
     }
-    words[8 * width + token] = scale.to_bits();
-    words[9 * width + token] = (scale * f32::from(low + high)).to_bits();
-    words[10 * width + token] = u32::from(low as u16) | u32::from(high as u16) << 16;
+    words[place.scale()] = scale.to_bits();
+    words[place.sum()] = (scale * f32::from(low + high)).to_bits();
+    words[place.halves()] = u32::from(low as u16) | u32::from(high as u16) << 16;
     not_finite
 }
 
@@ -483,6 +553,9 @@ pub(crate) struct QuantiseGated<'a> {
     pub(crate) gate: &'a [f32],
     pub(crate) up: &'a [f32],
     pub(crate) words: &'a mut [u32],
+    pub(crate) isa: Isa,
+    /// Of the whole run, which decides how panels are laid out.
+    pub(crate) n_tokens: usize,
     pub(crate) width: usize,
 }
 
@@ -490,14 +563,15 @@ impl Kernel for QuantiseGated<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let QuantiseGated { function, gate, up, words, width } = self;
+        let QuantiseGated { function, gate, up, words, isa, n_tokens, width } = self;
         assert!(gate.len() >= width * BLOCK_LEN && up.len() >= width * BLOCK_LEN);
         let source = Gated { gate, up, n_cols: BLOCK_LEN, function };
         let mut not_finite = l.splat(0.0);
         for token in 0..width {
             // SAFETY: each token has a block of both (asserted).
             not_finite = unsafe {
-                quantise_block(l, words, width, token, not_finite, |i| source.vector(l, (), token, i))
+                let place = Place::new(isa, n_tokens, width, token);
+                quantise_block(l, words, place, not_finite, |i| source.vector(l, (), token, i))
             };
         }
         if l.sum(not_finite) != 0.0 {

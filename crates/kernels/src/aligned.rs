@@ -40,6 +40,36 @@ impl AlignedBytes {
     }
 }
 
+/// Words that start on a cache line; room that grows.
+#[derive(Default)]
+pub(crate) struct AlignedWords(Vec<Line>);
+
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Line([u32; LINE / size_of::<u32>()]);
+
+impl AlignedWords {
+    /// Makes room for so many words; new ones are zero.
+    pub(crate) fn at_least(&mut self, n_words: usize) {
+        let n_lines = n_words.div_ceil(LINE / size_of::<u32>());
+        if self.0.len() < n_lines {
+            self.0.resize(n_lines, Line([0; _]));
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        let n_words = size_of_val(&self.0[..]) / size_of::<u32>();
+        // SAFETY: lines are words without gaps.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), n_words) }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u32] {
+        let n_words = size_of_val(&self.0[..]) / size_of::<u32>();
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), n_words) }
+    }
+}
+
 /// Hands out parts of chunks, one after the other; what was freed comes back with the last part of a chunk.
 #[derive(Default)]
 pub(crate) struct Arena {
@@ -143,6 +173,18 @@ mod tests {
             assert!(bytes.iter().all(|&b| b == 0));
             bytes.fill(1);
         }
+    }
+
+    #[test]
+    fn words_start_on_a_line_and_keep_what_they_hold() {
+        let mut words = AlignedWords::default();
+        assert!(words.as_slice().is_empty());
+        words.at_least(5);
+        words.as_mut_slice()[4] = 7;
+        words.at_least(1000);
+        let found = words.as_slice();
+        assert!(found.as_ptr().align_offset(LINE) == 0 && found.len() >= 1000);
+        assert!(found.iter().enumerate().all(|(i, &word)| word == if i == 4 { 7 } else { 0 }));
     }
 
     #[test]

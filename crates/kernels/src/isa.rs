@@ -11,28 +11,31 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, VL and VNNI, 512-bit registers (Ice Lake, Zen 4 and later).
     Avx512,
+    /// AVX-512 as above, and the tiles of bytes of AMX for the prompts' products (Sapphire Rapids and later).
+    Amx,
 }
 
 impl Isa {
     /// Every instruction set, slowest first.
-    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx];
 
     /// The fastest instruction set that this processor has.
     pub fn detect() -> Isa {
         Isa::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Isa::Scalar)
     }
 
-    /// The instruction set of that name, as in `DAYBREAK_ISA`: `scalar`, `avx2` or `avx512`.
+    /// The instruction set of that name, as in `DAYBREAK_ISA`: `scalar`, `avx2`, `avx512` or `amx`.
     pub fn from_name(name: &str) -> Option<Isa> {
         Isa::ALL.into_iter().find(|isa| isa.name().eq_ignore_ascii_case(name))
     }
 
-    /// `scalar`, `avx2` or `avx512`.
+    /// `scalar`, `avx2`, `avx512` or `amx`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
         }
     }
 
@@ -43,23 +46,22 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => has_avx2(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => {
-                has_avx2()
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
+            Isa::Avx512 => has_avx512(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => has_avx512() && has_amx() && may_use_amx(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
     }
 
-    /// Whether this processor multiplies pairs of bf16 into f32 sums in it (AVX512_BF16: Zen 4, Cooper Lake and
-    /// later; Ice Lake has not).
+    /// Whether this processor multiplies pairs of bf16 into f32 sums in it, and faster than it multiplies f32
+    /// (AVX512_BF16 of Zen 4 and later; Ice Lake has none, and those with AMX do it at half the speed of f32).
     pub fn has_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self == Isa::Avx512 && self.is_available() && is_x86_feature_detected!("avx512bf16");
+        return self == Isa::Avx512
+            && self.is_available()
+            && is_x86_feature_detected!("avx512bf16")
+            && !has_amx();
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -74,6 +76,44 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// Whether the processor has tiles and multiplies bytes in them: CPUID leaf 7, EDX bits 24 and 25 (the standard library
+/// has no stable name for them yet).
+#[cfg(target_arch = "x86_64")]
+fn has_amx() -> bool {
+    const TILES_AND_BYTES: u32 = 1 << 24 | 1 << 25;
+    let (leaves, _) = std::arch::x86_64::__get_cpuid_max(0);
+    leaves >= 7 && std::arch::x86_64::__cpuid_count(7, 0).edx & TILES_AND_BYTES == TILES_AND_BYTES
+}
+
+/// Asks Linux, once, that the threads of this process may use the tiles: their registers need 8 KiB more room
+/// wherever a thread's state is kept, which no program has without asking.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn may_use_amx() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        // SAFETY: this call of `arch_prctl` takes a number and writes nothing.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) };
+        result == 0
+    })
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn may_use_amx() -> bool {
+    false
 }
 
 #[cfg(test)]

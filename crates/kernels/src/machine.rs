@@ -13,7 +13,7 @@ use crate::{Isa, Pool};
 /// The bounds of a machine, best of a few short runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MachinePeaks {
-    /// Multiplications and additions of bytes into 32-bit sums, per second: `vpdpbusd` with AVX-512 VNNI,
+    /// Multiplications and additions of bytes into 32-bit sums, per second: `tdpbssd` with AMX, `vpdpbusd` with AVX-512 VNNI,
     /// `vpmaddubsw` + `vpmaddwd` + `vpaddd` with AVX2.
     pub int8_ops: f64,
     /// Multiplications and additions of f32 per second, fused.
@@ -116,6 +116,8 @@ fn int8(isa: Isa) -> usize {
         // SAFETY: a pool carries an `Isa` only after checking that the processor has it.
         #[allow(unsafe_code)]
         Isa::Avx512 => unsafe { x86::int8_avx512() },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx => crate::project::amx::peak(STEPS),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         #[allow(unsafe_code)]

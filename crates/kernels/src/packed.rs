@@ -115,7 +115,7 @@ impl Layout {
 pub(crate) const fn group_rows(isa: Isa) -> usize {
     match isa {
         Isa::Scalar | Isa::Avx2 => 8,
-        Isa::Avx512 => 16,
+        Isa::Avx512 | Isa::Amx => 16,
     }
 }
 

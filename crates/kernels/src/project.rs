@@ -30,6 +30,8 @@ macro_rules! for_quantised {
 use for_quantised;
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -37,7 +39,7 @@ mod float;
 mod gated;
 mod scalar;
 
-use crate::activations::{MAX_PANEL, Panel, n_panels, panel};
+use crate::activations::{MAX_WIDTH, Panel, n_panels, panel};
 use crate::aligned::LINE;
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
@@ -61,6 +63,10 @@ const TOKENS_BYTES: usize = 224 * 1024;
 const BLOCKED_TILE_BYTES: usize = 64 * 1024;
 /// Multiplications of a tile of many tokens at most: some hundred microseconds.
 const BLOCKED_TILE_MACS: usize = 8 << 20;
+/// Groups of rows that are unpacked beside each other for the tiles of AMX: with the panel that meets them, they stay
+/// in the first cache where rows are short.
+#[cfg(target_arch = "x86_64")]
+const UNPACKED_GROUPS: usize = 2;
 /// Up to this many panels, each group of rows meets all of them while it is in the first cache; beyond,
 /// each panel meets all groups of the tile.
 const FEW_PANELS: usize = 3;
@@ -190,15 +196,12 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
     let groups = first_group..(first_group + part.groups_per_tile).min(part.mat.n_groups());
     let first_panel = tile / n_row_tiles * part.panels_per_tile;
     let panels = first_panel..(first_panel + part.panels_per_tile).min(n_panels);
-    let width = part.kernels.n_groups;
-    let product = |group_idx: usize, panel_idx: usize| {
-        let n_groups = width.min(groups.end - group_idx);
-        let panel = panel(isa, x.n_tokens(), panel_idx);
-        let mat = part.mat;
+    let mat = part.mat;
+    let output_of = |group_idx: usize, n_groups: usize, panel: Panel, panel_idx: usize| {
         let first_row = group_idx * mat.layout().rows;
         // Checked by `Part::new`: the last token's rows end inside `out`.
         assert!((panel.first + panel.width) * mat.n_rows() <= part.out.len());
-        let output = Output {
+        Output {
             out: &part.out,
             first: panel.first * mat.n_rows() + first_row,
             stride: mat.n_rows(),
@@ -210,8 +213,33 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
             } else {
                 0
             },
-        };
-        // SAFETY: `output` lies inside (asserted), and its rows belong to this tile alone.
+        }
+    };
+    #[cfg(target_arch = "x86_64")]
+    if mat.needs() == Operand::Int8 && x.is_by_token() {
+        return amx::with_room(UNPACKED_GROUPS, mat.n_cols(), |room| {
+            for first in groups.clone().step_by(UNPACKED_GROUPS) {
+                let groups = first..(first + UNPACKED_GROUPS).min(groups.end);
+                for (at, group_idx) in groups.clone().enumerate() {
+                    room.unpack(at, mat, group_idx, fetch_distance(mat.group_bytes()));
+                }
+                for panel_idx in panels.clone() {
+                    let panel = panel(isa, x.n_tokens(), panel_idx);
+                    for (at, group_idx) in groups.clone().enumerate() {
+                        let output = output_of(group_idx, 1, panel, panel_idx);
+                        // SAFETY: `output` lies inside (asserted), and its rows belong to this tile alone.
+                        unsafe { room.multiply(at, mat, x, panel, &output) };
+                    }
+                }
+            }
+        });
+    }
+    let width = part.kernels.n_groups;
+    let product = |group_idx: usize, panel_idx: usize| {
+        let n_groups = width.min(groups.end - group_idx);
+        let panel = panel(isa, x.n_tokens(), panel_idx);
+        let output = output_of(group_idx, n_groups, panel, panel_idx);
+        // SAFETY: as above.
         unsafe { multiply(x, mat, &part.kernels, group_idx, n_groups, panel, &output) };
     };
     if panels.len() <= FEW_PANELS {
@@ -238,19 +266,27 @@ unsafe fn multiply(
     panel: Panel,
     output: &Output<'_>,
 ) {
-    let activations: *const u32 = match mat.needs() {
-        Operand::Int8 => x.words_of(panel).as_ptr(),
-        Operand::F32 => x.floats_of(panel).as_ptr().cast(),
-    };
-    let n_steps = match mat.needs() {
-        Operand::Int8 => mat.n_cols() / BLOCK_LEN / mat.layout().n_blocks,
-        Operand::F32 => mat.n_cols(),
-    };
-    let kernel = kernels.get(panel.width, n_groups);
-    // SAFETY: weights are whole groups of this layout, with `n_steps` headers (columns); the panel holds as
-    // many blocks (columns) of its width; the kernel was chosen for that width and number of groups, and for
-    // an instruction set that is there; the output is as the caller promises.
-    unsafe { kernel(mat.group(group_idx).as_ptr(), mat.group_bytes(), n_steps, activations, output) }
+    let weights = mat.group(group_idx).as_ptr();
+    // SAFETY: weights are whole groups of this layout, with so many headers (columns); the panel holds as many
+    // blocks (columns) of its width; the kernel was chosen for that width and number of groups, and for an
+    // instruction set that is there; the output is as the caller promises.
+    unsafe {
+        match mat.needs() {
+            Operand::Int8 => {
+                let n_headers = mat.n_cols() / BLOCK_LEN / mat.layout().n_blocks;
+                let kernel = kernels.get(panel.width, n_groups);
+                kernel(weights, mat.group_bytes(), n_headers, x.words_of(panel).as_ptr(), output);
+            }
+            Operand::F32 => {
+                for part in panel.narrow() {
+                    let first = output.first + (part.first - panel.first) * output.stride;
+                    let kernel = kernels.get(part.width, n_groups);
+                    let floats = x.floats_of(part).as_ptr().cast();
+                    kernel(weights, mat.group_bytes(), mat.n_cols(), floats, &Output { first, ..*output });
+                }
+            }
+        }
+    }
 }
 
 /// Where a kernel's sums go: token t's rows to `first + t · stride ..`, `n_rows` of them.
@@ -319,8 +355,8 @@ type TileKernel = unsafe fn(*const u8, usize, usize, *const u32, &Output<'_>);
 #[derive(Clone, Copy)]
 struct Kernels {
     n_groups: usize,
-    one: [TileKernel; MAX_PANEL],
-    several: [TileKernel; MAX_PANEL],
+    one: [TileKernel; MAX_WIDTH],
+    several: [TileKernel; MAX_WIDTH],
 }
 
 impl Kernels {
@@ -331,7 +367,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, _) => avx2::kernels(ty),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, _) => avx512::kernels(ty),
+            (Isa::Avx512 | Isa::Amx, _) => avx512::kernels(ty),
             #[cfg(not(target_arch = "x86_64"))]
             _ => scalar::kernels(ty),
         }

@@ -207,7 +207,7 @@ pub(crate) fn run_on<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
         Isa::Avx2 => unsafe { avx2::enter(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx512 => unsafe { avx512::enter(kernel) },
+        Isa::Avx512 | Isa::Amx => unsafe { avx512::enter(kernel) },
         #[cfg(not(target_arch = "x86_64"))]
         _ => kernel.run(Portable),
     }

@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 
 use super::{Kernels, Output, TileKernel, fetch};
 use crate::WeightType;
-use crate::activations::{BLOCK_WORDS, MAX_PANEL};
+use crate::activations::{BLOCK_WORDS, MAX_WIDTH};
 use crate::packed::{Layout, offset};
 
 /// Rows in a register.
@@ -33,7 +33,7 @@ pub(super) fn kernels(ty: WeightType) -> Kernels {
             ]
         };
     }
-    let one: [TileKernel; MAX_PANEL] = super::for_quantised!(ty, widths);
+    let one: [TileKernel; MAX_WIDTH] = super::for_quantised!(ty, widths);
     Kernels { n_groups: 1, one, several: one }
 }
 

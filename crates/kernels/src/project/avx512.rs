@@ -11,13 +11,13 @@ use std::arch::x86_64::*;
 
 use super::{Kernels, Output, TileKernel, fetch};
 use crate::WeightType;
-use crate::activations::{BLOCK_WORDS, MAX_PANEL};
+use crate::activations::{BLOCK_WORDS, MAX_WIDTH};
 use crate::packed::{Layout, offset};
 
 /// What is added to signed bytes.
 const SIGNED_OFFSET: i32 = 128;
 /// Rows in a register.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 
 pub(super) fn kernels(ty: WeightType) -> Kernels {
     macro_rules! one {
@@ -30,7 +30,7 @@ pub(super) fn kernels(ty: WeightType) -> Kernels {
                 tile::<{ WeightType::$ty as u8 }, 5, 1>,
                 tile::<{ WeightType::$ty as u8 }, 6, 1>,
                 tile::<{ WeightType::$ty as u8 }, 7, 1>,
-                tile::<{ WeightType::$ty as u8 }, MAX_PANEL, 1>,
+                tile::<{ WeightType::$ty as u8 }, MAX_WIDTH, 1>,
             ]
         };
     }
@@ -44,12 +44,12 @@ pub(super) fn kernels(ty: WeightType) -> Kernels {
                 tile::<{ WeightType::$ty as u8 }, 5, 2>,
                 tile::<{ WeightType::$ty as u8 }, 6, 2>,
                 tile_twice::<{ WeightType::$ty as u8 }, 7>,
-                tile_twice::<{ WeightType::$ty as u8 }, MAX_PANEL>,
+                tile_twice::<{ WeightType::$ty as u8 }, MAX_WIDTH>,
             ]
         };
     }
-    let one: [TileKernel; MAX_PANEL] = super::for_quantised!(ty, one);
-    let two: [TileKernel; MAX_PANEL] = super::for_quantised!(ty, two);
+    let one: [TileKernel; MAX_WIDTH] = super::for_quantised!(ty, one);
+    let two: [TileKernel; MAX_WIDTH] = super::for_quantised!(ty, two);
     Kernels { n_groups: 2, one, several: two }
 }
 
@@ -124,25 +124,34 @@ unsafe fn tile<const TY: u8, const T: usize, const G: usize>(
     }
     for (g, acc) in acc.into_iter().enumerate() {
         for (t, acc) in acc.into_iter().enumerate() {
-            let (at, n_rows) = output.place(t, g * ROWS);
-            let mut buffer = [0.0; ROWS];
-            // SAFETY: the buffer holds sixteen floats; the caller owns the rows of the output.
-            unsafe {
-                if n_rows < ROWS {
-                    _mm512_storeu_ps(buffer.as_mut_ptr(), acc);
-                    output.put(t, g * ROWS, &buffer);
-                    continue;
-                }
-                let out = output.out.range(at, ROWS).as_mut_ptr();
-                let value = match output.add {
-                    Some(scale) => {
-                        _mm512_add_ps(_mm512_mul_ps(_mm512_set1_ps(scale), acc), _mm512_loadu_ps(out))
-                    }
-                    None => acc,
-                };
-                _mm512_storeu_ps(out, value);
-            }
+            // SAFETY: as the caller promises.
+            unsafe { store(acc, t, g * ROWS, output) };
         }
+    }
+}
+
+/// Puts the sums of sixteen rows from `row` on to their place, as far as there are so many.
+///
+/// # Safety
+/// The rows must belong to the calling tile.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn store(acc: __m512, token: usize, row: usize, output: &Output<'_>) {
+    let (at, n_rows) = output.place(token, row);
+    // SAFETY: the buffer holds sixteen floats; the caller owns the rows of the output.
+    unsafe {
+        if n_rows < ROWS {
+            let mut buffer = [0.0; ROWS];
+            _mm512_storeu_ps(buffer.as_mut_ptr(), acc);
+            output.put(token, row, &buffer);
+            return;
+        }
+        let out = output.out.range(at, ROWS).as_mut_ptr();
+        let value = match output.add {
+            Some(scale) => _mm512_add_ps(_mm512_mul_ps(_mm512_set1_ps(scale), acc), _mm512_loadu_ps(out)),
+            None => acc,
+        };
+        _mm512_storeu_ps(out, value);
     }
 }
 
@@ -152,7 +161,7 @@ unsafe fn tile<const TY: u8, const T: usize, const G: usize>(
 /// 32 bytes must be readable there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn load_f16(from: *const u8) -> __m512 {
+pub(super) unsafe fn load_f16(from: *const u8) -> __m512 {
     // SAFETY: as the caller promises.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.cast()) })
 }
@@ -195,7 +204,6 @@ unsafe fn block<const TY: u8, const T: usize, const G: usize>(
     acc: &mut [[__m512; T]; G],
 ) {
     let ty = const { WeightType::ALL[TY as usize] };
-    let layout = const { Layout::new(WeightType::ALL[TY as usize], ROWS) };
     // Columns 0..32 at once, or 0..16 and 16..32 for the type with a scale for each 16.
     let n_parts = if matches!(ty, WeightType::Q6K) { 2 } else { 1 };
     for part in 0..n_parts {
@@ -234,16 +242,7 @@ unsafe fn block<const TY: u8, const T: usize, const G: usize>(
         for g in 0..G {
             // SAFETY: as above; words 8T.. of the panel's block are scales, words 9T.. sums.
             unsafe {
-                let w = w.add(g * group_bytes);
-                let (scale, min) = match ty {
-                    WeightType::Q4_1 | WeightType::Q5_1 => (load_f16(w), Some(load_f16(w.add(layout.min)))),
-                    WeightType::Q4K | WeightType::Q5K => {
-                        let min = _mm512_mul_ps(dmin[g], load_u8(w.add(layout.min)));
-                        (_mm512_mul_ps(d[g], load_u8(w)), Some(_mm512_sub_ps(_mm512_setzero_ps(), min)))
-                    }
-                    WeightType::Q6K => (_mm512_mul_ps(d[g], load_i8(w.add(part * layout.min))), None),
-                    _ => (load_f16(w), None),
-                };
+                let (scale, min) = scales_of::<TY>(w.add(g * group_bytes), part, d[g], dmin[g]);
                 for t in 0..T {
                     let token_scale = _mm512_set1_ps(f32::from_bits(*a.add(8 * T + t)));
                     let factor = _mm512_mul_ps(scale, token_scale);
@@ -258,13 +257,41 @@ unsafe fn block<const TY: u8, const T: usize, const G: usize>(
     }
 }
 
+/// The scales of every row of a block (of its 16 columns number `part` for the type that has two), and its minimums;
+/// `d` and `dmin` are what the header says.
+///
+/// # Safety
+/// A block of the type's layout must be readable at `w`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn scales_of<const TY: u8>(
+    w: *const u8,
+    part: usize,
+    d: __m512,
+    dmin: __m512,
+) -> (__m512, Option<__m512>) {
+    let layout = const { Layout::new(WeightType::ALL[TY as usize], ROWS) };
+    // SAFETY: parts of the block as the layout says.
+    unsafe {
+        match const { WeightType::ALL[TY as usize] } {
+            WeightType::Q4_1 | WeightType::Q5_1 => (load_f16(w), Some(load_f16(w.add(layout.min)))),
+            WeightType::Q4K | WeightType::Q5K => {
+                let min = _mm512_mul_ps(dmin, load_u8(w.add(layout.min)));
+                (_mm512_mul_ps(d, load_u8(w)), Some(_mm512_sub_ps(_mm512_setzero_ps(), min)))
+            }
+            WeightType::Q6K => (_mm512_mul_ps(d, load_i8(w.add(part * layout.min))), None),
+            _ => (load_f16(w), None),
+        }
+    }
+}
+
 /// Four columns of every row of a block, as unsigned bytes.
 ///
 /// # Safety
 /// A block of the type's layout must be readable at `w`; `dword` below 8.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn weights_of<const TY: u8>(w: *const u8, dword: usize) -> __m512i {
+pub(super) unsafe fn weights_of<const TY: u8>(w: *const u8, dword: usize) -> __m512i {
     let ty = const { WeightType::ALL[TY as usize] };
     let layout = const { Layout::new(WeightType::ALL[TY as usize], ROWS) };
     // SAFETY: as the caller promises, at the offsets of the layout.

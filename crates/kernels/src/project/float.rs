@@ -3,7 +3,7 @@
 #![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
 use super::{Kernels, Output, TileKernel, fetch};
-use crate::activations::MAX_PANEL;
+use crate::activations::MAX_WIDTH;
 use crate::aligned::LINE;
 use crate::simd::{Kernel, Lanes, run_on};
 use crate::{Isa, WeightType};
@@ -19,7 +19,7 @@ pub(super) fn kernels(isa: Isa, ty: WeightType) -> Kernels {
                 tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 5, $g>,
                 tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 6, $g>,
                 tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, 7, $g>,
-                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, MAX_PANEL, $g>,
+                tile::<{ Isa::$isa as u8 }, { WeightType::$ty as u8 }, MAX_WIDTH, $g>,
             ]
         };
     }
@@ -39,7 +39,8 @@ pub(super) fn kernels(isa: Isa, ty: WeightType) -> Kernels {
     match isa {
         Isa::Scalar => kernels!(Scalar),
         Isa::Avx2 => kernels!(Avx2),
-        Isa::Avx512 => kernels!(Avx512),
+        // Tiles multiply bytes only (and bf16, with sums in another order).
+        Isa::Avx512 | Isa::Amx => kernels!(Avx512),
     }
 }
 

@@ -3,12 +3,14 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::{FEW_PANELS, Kernels, Output, check, fetch_distance, multiply, tile_shape};
-use crate::activations::{BLOCK_WORDS, Gate, MAX_PANEL, QuantiseGated, n_panels, panel};
+use crate::activations::{BLOCK_WORDS, Gate, MAX_PANEL, Panel, QuantiseGated, n_panels, panel};
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
 use crate::simd::run_on;
-use crate::{Activations, PackedMatrix, Pool};
+use crate::{Activations, Operand, PackedMatrix, Pool};
 
 /// out = function(x · gateᵀ) · (x · upᵀ), as int8: `[x.n_tokens(), gate.n_rows()]`; the same as [`crate::project`] and
 /// [`Activations::set_gated`] give. A value that is no finite number makes the scale of its block NaN.
@@ -48,32 +50,57 @@ pub fn project_gated(
         let panels = first_panel..(first_panel + panels_per_tile).min(n_panels);
         // [width][32] each
         let mut sums = [[0.0; MAX_PANEL * BLOCK_LEN]; 2];
-        let mut block = |block_idx: usize, panel_idx: usize| {
-            let panel = panel(isa, n_tokens, panel_idx);
-            for ((mat, kernels), sums) in mats.iter().zip(&mut sums) {
-                let out = Disjoint::new(sums);
-                let rows = mat.layout().rows;
-                for group in (0..groups_per_block).step_by(kernels.n_groups) {
-                    let n_groups = kernels.n_groups.min(groups_per_block - group);
-                    let ahead = fetch_distance(n_groups * mat.group_bytes());
-                    let output = Output {
-                        out: &out,
-                        first: group * rows,
-                        stride: BLOCK_LEN,
-                        n_rows: n_groups * rows,
-                        add: None,
-                        fetch_ahead: if panel_idx == panels.start { ahead } else { 0 },
-                    };
-                    let group_idx = block_idx * groups_per_block + group;
-                    // SAFETY: the sums of a block of all tokens of a panel have their place, on this stack.
-                    unsafe { multiply(x, mat, kernels, group_idx, n_groups, panel, &output) };
-                }
-            }
+        let quantise = |sums: &[[f32; MAX_PANEL * BLOCK_LEN]; 2], block_idx: usize, panel: Panel| {
             let block_words = BLOCK_WORDS * panel.width;
             let at = panel.first * n_blocks * BLOCK_WORDS + block_idx * block_words;
             // SAFETY: a block of a panel belongs to one tile.
             let words = unsafe { words.range(at, block_words) };
-            run_on(isa, QuantiseGated { function, gate: &sums[0], up: &sums[1], words, width: panel.width });
+            let [gate, up] = sums;
+            run_on(isa, QuantiseGated { function, gate, up, words, isa, n_tokens, width: panel.width });
+        };
+        #[cfg(target_arch = "x86_64")]
+        if x.is_by_token() {
+            return amx::with_room(2 * groups_per_block, x.n_cols(), |room| {
+                for block_idx in blocks {
+                    let places = (0..2).flat_map(|i| (0..groups_per_block).map(move |group| (i, group)));
+                    for (at, (i, group)) in places.clone().enumerate() {
+                        let (mat, group_idx) = (mats[i].0, block_idx * groups_per_block + group);
+                        if mat.needs() == Operand::Int8 {
+                            room.unpack(at, mat, group_idx, fetch_distance(mat.group_bytes()));
+                        }
+                    }
+                    for panel_idx in panels.clone() {
+                        let panel = panel(isa, n_tokens, panel_idx);
+                        for (at, (i, group)) in places.clone().enumerate() {
+                            let ((mat, kernels), out) = (&mats[i], Disjoint::new(&mut sums[i]));
+                            let output = output_of(&out, mat, group, 1, false);
+                            let group_idx = block_idx * groups_per_block + group;
+                            // SAFETY: as `output_of` says.
+                            unsafe {
+                                match mat.needs() {
+                                    Operand::Int8 => room.multiply(at, mat, x, panel, &output),
+                                    Operand::F32 => multiply(x, mat, kernels, group_idx, 1, panel, &output),
+                                }
+                            }
+                        }
+                        quantise(&sums, block_idx, panel);
+                    }
+                }
+            });
+        }
+        let mut block = |block_idx: usize, panel_idx: usize| {
+            let panel = panel(isa, n_tokens, panel_idx);
+            for ((mat, kernels), sums) in mats.iter().zip(&mut sums) {
+                let out = Disjoint::new(sums);
+                for group in (0..groups_per_block).step_by(kernels.n_groups) {
+                    let n_groups = kernels.n_groups.min(groups_per_block - group);
+                    let output = output_of(&out, mat, group, n_groups, panel_idx == panels.start);
+                    let group_idx = block_idx * groups_per_block + group;
+                    // SAFETY: as `output_of` says.
+                    unsafe { multiply(x, mat, kernels, group_idx, n_groups, panel, &output) };
+                }
+            }
+            quantise(&sums, block_idx, panel);
         };
         if panels.len() <= FEW_PANELS {
             blocks.for_each(|block_idx| panels.clone().for_each(|panel_idx| block(block_idx, panel_idx)));
@@ -83,4 +110,23 @@ pub fn project_gated(
             }
         }
     });
+}
+
+/// Where groups of rows from `group` on go in the sums of a block, `[tokens of a panel][32]`: there is room for all of it.
+fn output_of<'a>(
+    out: &'a Disjoint<'a, f32>,
+    mat: &PackedMatrix,
+    group: usize,
+    n_groups: usize,
+    is_first_panel: bool,
+) -> Output<'a> {
+    let rows = mat.layout().rows;
+    Output {
+        out,
+        first: group * rows,
+        stride: BLOCK_LEN,
+        n_rows: n_groups * rows,
+        add: None,
+        fetch_ahead: if is_first_panel { fetch_distance(n_groups * mat.group_bytes()) } else { 0 },
+    }
 }

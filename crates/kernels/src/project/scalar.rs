@@ -3,7 +3,7 @@
 
 use super::{Kernels, Output, TileKernel};
 use crate::WeightType;
-use crate::activations::{BLOCK_WORDS, MAX_PANEL};
+use crate::activations::{BLOCK_WORDS, MAX_WIDTH};
 use crate::blocks::BLOCK_LEN;
 use crate::packed::{Layout, PackedBlock};
 
@@ -28,7 +28,7 @@ pub(super) fn kernels(ty: WeightType) -> Kernels {
                     5 => tile::<{ WeightType::$ty as u8 }, 5>,
                     6 => tile::<{ WeightType::$ty as u8 }, 6>,
                     7 => tile::<{ WeightType::$ty as u8 }, 7>,
-                    _ => tile::<{ WeightType::$ty as u8 }, MAX_PANEL>,
+                    _ => tile::<{ WeightType::$ty as u8 }, MAX_WIDTH>,
                 }
             })
         };
