@@ -9,6 +9,8 @@
 //! The heads that share a key-value head are rows of one tile, so each key and value is read once for all.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod block;
 mod segment;
 
@@ -17,7 +19,7 @@ use std::cell::RefCell;
 use crate::disjoint::Disjoint;
 use crate::kv::{KvType, PAGE_LEN};
 use crate::simd::{run_on, run_on_with_bf16};
-use crate::{KvLayer, Pool};
+use crate::{Isa, KvLayer, Pool};
 
 use segment::{AttendTask, MergeTask, SEGMENT_LEN, partial_len};
 
@@ -65,7 +67,7 @@ pub fn attention(
     check(q, n_heads, spans, kv, out);
     let group = n_heads / kv.n_kv_heads();
     let call =
-        Call { kv, shape, n_heads, group, scale, softcap, window: window.unwrap_or(usize::MAX).max(1) };
+        Call { isa: pool.isa(), kv, shape, n_heads, group, scale, softcap, window: window.unwrap_or(usize::MAX).max(1) };
     TASKS.with_borrow_mut(|room| {
         let Room { tasks, splits, partials } = room;
         let n_partials = plan(pool, spans, kv.n_kv_heads(), &call, tasks, splits);
@@ -102,6 +104,7 @@ pub fn attention(
 
 /// What is the same for all tasks of a call.
 struct Call<'a> {
+    isa: Isa,
     kv: &'a KvLayer,
     shape: crate::kv::HeadShape,
     n_heads: usize,

@@ -7,6 +7,8 @@
 
 mod activations;
 mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod blocks;
 mod disjoint;

@@ -117,7 +117,9 @@ fn int8(isa: Isa) -> usize {
         #[allow(unsafe_code)]
         Isa::Avx512 => unsafe { x86::int8_avx512() },
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx => crate::project::amx::peak(STEPS),
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        Isa::Amx => unsafe { crate::amx::peak(STEPS, false) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         #[allow(unsafe_code)]
@@ -145,7 +147,9 @@ fn bf16(isa: Isa) -> usize {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: asked just now.
     #[allow(unsafe_code)]
-    return unsafe { x86::bf16_avx512() };
+    return unsafe {
+        if isa == Isa::Amx { crate::amx::peak(STEPS, true) } else { x86::bf16_avx512() }
+    };
     #[cfg(not(target_arch = "x86_64"))]
     0
 }

@@ -30,7 +30,7 @@ macro_rules! for_quantised {
 use for_quantised;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod amx;
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -217,7 +217,7 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
     };
     #[cfg(target_arch = "x86_64")]
     if mat.needs() == Operand::Int8 && x.is_by_token() {
-        return amx::with_room(UNPACKED_GROUPS, mat.n_cols(), |room| {
+        let unpack_and_multiply = |room: &mut amx::Room<'_>| {
             for first in groups.clone().step_by(UNPACKED_GROUPS) {
                 let groups = first..(first + UNPACKED_GROUPS).min(groups.end);
                 for (at, group_idx) in groups.clone().enumerate() {
@@ -232,7 +232,9 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
                     }
                 }
             }
-        });
+        };
+        // SAFETY: activations are laid out by token with that set alone, which the pool found available.
+        return unsafe { amx::with_room(UNPACKED_GROUPS, mat.n_cols(), unpack_and_multiply) };
     }
     let width = part.kernels.n_groups;
     let product = |group_idx: usize, panel_idx: usize| {

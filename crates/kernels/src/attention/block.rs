@@ -45,11 +45,11 @@ macro_rules! for_rows {
 }
 
 /// Steps of a sum between two bursts of fetches.
-const STEPS_PER_BURST: usize = 8;
+pub(super) const STEPS_PER_BURST: usize = 8;
 
 /// What is fetched into the cache while a tile is computed: little by little, so that it never fills the queue of
 /// misses.
-struct Ahead {
+pub(super) struct Ahead {
     next: *const u8,
     /// Lines at a time.
     burst: usize,
@@ -57,13 +57,13 @@ struct Ahead {
 
 impl Ahead {
     /// Fetches these bytes while `n_sums` sums of `n_steps` steps each are computed.
-    fn new(bytes: &[u8], n_sums: usize, n_steps: usize) -> Ahead {
+    pub(super) fn new(bytes: &[u8], n_sums: usize, n_steps: usize) -> Ahead {
         let n_bursts = n_sums * n_steps.div_ceil(STEPS_PER_BURST);
         Ahead { next: bytes.as_ptr(), burst: (bytes.len() / LINE).div_ceil(n_bursts.max(1)) }
     }
 
     #[inline(always)]
-    fn fetch(&mut self) {
+    pub(super) fn fetch(&mut self) {
         for _ in 0..self.burst {
             prefetch(self.next, Cache::Second);
             self.next = self.next.wrapping_add(LINE);

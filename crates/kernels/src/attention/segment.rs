@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::block::{PageRun, TILE_ROWS, scores, tiles, values};
 use super::{AttentionSpan, Call, Split, Task};
+use crate::Isa;
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
 use crate::simd::{Kernel, Lanes};
@@ -218,6 +219,11 @@ impl AttendTask<'_> {
             // SAFETY: as above, n rows of weights and sums, and whole pages of values where keys are used.
             unsafe {
                 let (weights, sums) = (rows.scores.as_ptr(), sums.as_mut_ptr());
+                #[cfg(target_arch = "x86_64")]
+                if PAIRS && call.isa == Isa::Amx {
+                    super::amx::values(n, stride, weights.cast(), &run, used, sums);
+                    continue;
+                }
                 values::<L, F16, PAIRS, SEGMENT_PAGES>(l, n, stride, weights, &run, used, sums);
             }
         }

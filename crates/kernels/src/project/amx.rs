@@ -18,6 +18,7 @@ use super::avx512::{ROWS, load_f16, scales_of, store, weights_of};
 use super::{Output, fetch};
 use crate::activations::{BLOCK_WORDS, MAX_PANEL, Panel};
 use crate::aligned::AlignedBytes;
+use crate::amx::{Shapes, Tiles};
 use crate::blocks::BLOCK_LEN;
 use crate::packed::{Layout, offset};
 use crate::{Activations, PackedMatrix, WeightType};
@@ -53,52 +54,24 @@ thread_local! {
 }
 
 /// Calls `work` with room for `n_groups` groups of rows of `n_cols` columns and with tiles that can be used.
-pub(super) fn with_room<R>(n_groups: usize, n_cols: usize, work: impl FnOnce(&mut Room<'_>) -> R) -> R {
+///
+/// # Safety
+/// [`crate::Isa::Amx`] must be available.
+pub(super) unsafe fn with_room<R>(n_groups: usize, n_cols: usize, work: impl FnOnce(&mut Room<'_>) -> R) -> R {
     let group_bytes = n_cols / BLOCK_LEN * BLOCK_BYTES;
     ROOM.with_borrow_mut(|bytes| {
         if bytes.len() < n_groups * group_bytes {
             *bytes = AlignedBytes::zeroed(n_groups * group_bytes);
         }
-        let _shapes = Shapes::set();
+        // SAFETY: as the caller promises.
+        let _tiles = unsafe { Tiles::shaped(&SHAPES) };
         work(&mut Room { bytes, group_bytes })
     })
 }
 
-/// The shapes of the eight tiles, as long as it lives; after it, a change of thread saves no tiles.
-struct Shapes;
-
-#[repr(C, align(64))]
-struct TileConfig {
-    palette: u8,
-    start_row: u8,
-    reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
-}
-
-impl Shapes {
-    fn set() -> Shapes {
-        // 0 and 4: sums; 1 and 5: 32 columns of tokens, 2 and 6: of rows; 3 and 7: likewise 16 columns.
-        static CONFIG: TileConfig = TileConfig {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            row_bytes: [64, 32, 64, 16, 64, 32, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-            rows: [16, 16, 8, 16, 16, 16, 8, 4, 0, 0, 0, 0, 0, 0, 0, 0],
-        };
-        // SAFETY: an `Isa::Amx` was found on this processor, and the system allows tiles; the shapes are ones that
-        // palette 1 has.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, preserves_flags)) };
-        Shapes
-    }
-}
-
-impl Drop for Shapes {
-    fn drop(&mut self) {
-        // SAFETY: as above; nothing is kept in tiles between products.
-        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
-    }
-}
+/// 0 and 4: sums; 1 and 5: 32 columns of tokens, 2 and 6: of rows; 3 and 7: likewise 16 columns.
+static SHAPES: Shapes =
+    Shapes::new([(16, 64), (16, 32), (8, 64), (16, 16), (16, 64), (16, 32), (8, 64), (4, 64)]);
 
 impl Room<'_> {
     /// Unpacks group `group_idx` of `mat` to place `at`; `fetch_ahead` as in [`Output`].
@@ -311,20 +284,4 @@ unsafe fn scale_sums<const T: usize>(sums: *const Sums, scale: __m512, a: *const
             acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), factor, acc[t]);
         }
     }
-}
-
-/// Multiplies whole tiles `steps` times; gives the number of operations.
-pub(crate) fn peak(steps: usize) -> usize {
-    let _shapes = Shapes::set();
-    for _ in 0..steps {
-        // SAFETY: shapes are set: 16 × 32 columns, and 16 rows.
-        unsafe {
-            asm!(
-                "tdpbssd tmm0, tmm1, tmm2",
-                "tdpbssd tmm4, tmm5, tmm6",
-                options(nostack, nomem, preserves_flags),
-            );
-        }
-    }
-    steps * 2 * 2 * MAX_PANEL * ROWS * BLOCK_LEN
 }

@@ -60,7 +60,7 @@ pub fn project_gated(
         };
         #[cfg(target_arch = "x86_64")]
         if x.is_by_token() {
-            return amx::with_room(2 * groups_per_block, x.n_cols(), |room| {
+            let unpack_and_multiply = |room: &mut amx::Room<'_>| {
                 for block_idx in blocks {
                     let places = (0..2).flat_map(|i| (0..groups_per_block).map(move |group| (i, group)));
                     for (at, (i, group)) in places.clone().enumerate() {
@@ -86,7 +86,9 @@ pub fn project_gated(
                         quantise(&sums, block_idx, panel);
                     }
                 }
-            });
+            };
+            // SAFETY: activations are laid out by token with that set alone, which the pool found available.
+            return unsafe { amx::with_room(2 * groups_per_block, x.n_cols(), unpack_and_multiply) };
         }
         let mut block = |block_idx: usize, panel_idx: usize| {
             let panel = panel(isa, n_tokens, panel_idx);
