@@ -16,7 +16,7 @@
 //! How tokens are cut into panels never changes a token's numbers.
 #![allow(unsafe_code)]
 
-use crate::aligned::AlignedWords;
+use crate::aligned::AlignedVec;
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
 use crate::elementwise::{gelu_of, silu_of};
@@ -54,7 +54,7 @@ pub struct Activations {
     isa: Option<Isa>,
     n_tokens: usize,
     n_cols: usize,
-    words: AlignedWords,
+    words: AlignedVec<u32>,
     floats: Vec<f32>,
 }
 

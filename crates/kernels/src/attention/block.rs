@@ -15,9 +15,9 @@ use crate::simd::{Cache, Lanes, prefetch};
 /// keep the registers busy.
 pub(super) const TILE_ROWS: usize = 6;
 
-/// The tiles of so many rows, alike in size, as (first row, number of rows).
-pub(super) fn tiles(n_rows: usize) -> impl ExactSizeIterator<Item = (usize, usize)> {
-    let n_tiles = n_rows.div_ceil(TILE_ROWS);
+/// The tiles of so many rows, of at most `max_rows` and alike in size, as (first row, number of rows).
+pub(super) fn tiles(n_rows: usize, max_rows: usize) -> impl ExactSizeIterator<Item = (usize, usize)> {
+    let n_tiles = n_rows.div_ceil(max_rows);
     let first_of = move |tile: usize| tile * n_rows / n_tiles;
     (0..n_tiles).map(move |tile| (first_of(tile), first_of(tile + 1) - first_of(tile)))
 }

@@ -5,9 +5,12 @@ use std::cell::Cell;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::block::{PageRun, TILE_ROWS, scores, tiles, values};
 use super::{AttentionSpan, Call, Split, Task};
 use crate::Isa;
+use crate::aligned::AlignedVec;
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
 use crate::simd::{Kernel, Lanes};
@@ -47,14 +50,17 @@ pub(super) struct MergeTask<'a> {
 
 thread_local! {
     /// A worker's buffers, kept so that no task allocates.
-    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static SCRATCH: Cell<AlignedVec<f32>> = const { Cell::new(AlignedVec::new()) };
 }
 
 /// The buffers of a task, all for its rows: (token, head of the group), heads fastest.
 struct Rows<'a> {
     /// [n_rows, head_dim_k], already times the scale
     q: &'a mut [f32],
-    /// [TILE_ROWS, SEGMENT_LEN]: a tile's scores of a segment, then their exponentials, these as bf16 if the values are
+    /// The same, and keys, as the tiles of AMX multiply them, where scores are computed so.
+    #[cfg(target_arch = "x86_64")]
+    amx: Option<amx::Operands>,
+    /// [tile_rows, SEGMENT_LEN]: a tile's scores of a segment, then their exponentials, these as bf16 if the values are
     scores: &'a mut [f32],
     /// Of the segment at hand: [n_rows], [n_rows], [n_rows, v_stride]
     segment: Sums<'a>,
@@ -85,15 +91,17 @@ impl Kernel for AttendTask<'_> {
         let n_rows = task.n_tokens * call.group;
         let (k, stride) = (call.shape.k, call.shape.v_stride());
         let mut scratch = SCRATCH.take();
-        let n_floats = TILE_ROWS * SEGMENT_LEN + n_rows * (k + 2 * (2 + stride));
-        if scratch.len() < n_floats {
-            scratch.resize(n_floats, 0.0);
-        }
-        let mut rest = &mut scratch[..n_floats];
+        let n_scores = self.tile_rows() * SEGMENT_LEN;
+        let n_floats = n_scores + n_rows * (k + 2 * (2 + stride));
+        scratch.at_least(n_floats);
+        let mut rest = &mut scratch.as_mut_slice()[..n_floats];
         let mut take = |len: usize| rest.split_off_mut(..len).expect("the lengths add up");
         let mut rows = Rows {
+            // First, on a cache line.
+            scores: take(n_scores),
             q: take(n_rows * k),
-            scores: take(TILE_ROWS * SEGMENT_LEN),
+            #[cfg(target_arch = "x86_64")]
+            amx: None,
             segment: Sums { max: take(n_rows), sum: take(n_rows), values: take(n_rows * stride) },
             total: Sums { max: take(n_rows), sum: take(n_rows), values: take(n_rows * stride) },
         };
@@ -105,6 +113,11 @@ impl Kernel for AttendTask<'_> {
             for (to, q) in rows.q[token * call.group * k..][..call.group * k].iter_mut().zip(q) {
                 *to = q * scale;
             }
+        }
+        #[cfg(target_arch = "x86_64")]
+        if self.uses_amx() {
+            // SAFETY: the instruction set is available; q are so many rows.
+            rows.amx = Some(unsafe { amx::Operands::new(rows.q, n_rows, k) });
         }
         rows.total.clear();
         for segment_idx in task.first_segment..task.first_segment + task.n_segments {
@@ -128,11 +141,27 @@ impl Kernel for AttendTask<'_> {
                 put_row(call, span, &task, self.out, row, rows.total.sum[row], values);
             }
         }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(operands) = rows.amx {
+            operands.keep_room();
+        }
         SCRATCH.set(scratch);
     }
 }
 
 impl AttendTask<'_> {
+    /// Whether both products are computed in the tiles of AMX.
+    #[inline(always)]
+    fn uses_amx(&self) -> bool {
+        cfg!(target_arch = "x86_64") && self.call.isa == Isa::Amx && self.call.kv.kv_type() == KvType::F16Bf16
+    }
+
+    /// Rows of a tile at most.
+    #[inline(always)]
+    fn tile_rows(&self) -> usize {
+        if self.uses_amx() { crate::amx::TILE_LEN } else { TILE_ROWS }
+    }
+
     /// Positions that the token sees.
     #[inline(always)]
     fn seen(&self, token: usize) -> Range<usize> {
@@ -173,8 +202,18 @@ impl AttendTask<'_> {
             call.kv.head(page, task.kv_head).split_at(key_bytes)
         };
         let n_rows = task.n_tokens * call.group;
-        let n_tiles = tiles(n_rows).len();
-        for (tile, (first, n)) in tiles(n_rows).enumerate() {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(operands) = &mut rows.amx {
+            let used = seen(0).start..seen(task.n_tokens - 1).end;
+            let pages = used.start / PAGE_LEN..used.end.div_ceil(PAGE_LEN);
+            for page in pages.clone() {
+                let ahead = if page + 1 < pages.end { page_of(page + 1).0 } else { page_of(pages.start).1 };
+                // SAFETY: the instruction set is available; keys are a whole page's, of which a segment has four.
+                unsafe { operands.set_keys(page, page_of(page).0, ahead) };
+            }
+        }
+        let n_tiles = tiles(n_rows, self.tile_rows()).len();
+        for (tile, (first, n)) in tiles(n_rows, self.tile_rows()).enumerate() {
             let sums = &mut rows.segment.values[first * stride..(first + n) * stride];
             let used = seen(first / call.group).start..seen((first + n - 1) / call.group).end;
             if used.is_empty() {
@@ -184,7 +223,17 @@ impl AttendTask<'_> {
                 continue;
             }
             let pages = used.start / PAGE_LEN..used.end.div_ceil(PAGE_LEN);
-            for page in pages.clone() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the instruction set is available.
+            let _tiles = rows.amx.is_some().then(|| unsafe { amx::shaped(n) });
+            #[cfg(target_arch = "x86_64")]
+            if let Some(operands) = &rows.amx {
+                for page in pages.clone() {
+                    // SAFETY: tiles are shaped for n rows, of which there are scores; the page's keys are set.
+                    unsafe { operands.scores(first, n, page, rows.scores.as_mut_ptr(), SEGMENT_LEN) };
+                }
+            }
+            for page in pages.clone().filter(|_| !self.uses_amx()) {
                 // The first tile fetches for all.
                 let ahead = match page + 1 {
                     _ if tile > 0 => &[],
@@ -220,8 +269,8 @@ impl AttendTask<'_> {
             unsafe {
                 let (weights, sums) = (rows.scores.as_ptr(), sums.as_mut_ptr());
                 #[cfg(target_arch = "x86_64")]
-                if PAIRS && call.isa == Isa::Amx {
-                    super::amx::values(n, stride, weights.cast(), &run, used, sums);
+                if PAIRS && self.uses_amx() {
+                    amx::values(stride, weights.cast(), &run, used, sums);
                     continue;
                 }
                 values::<L, F16, PAIRS, SEGMENT_PAGES>(l, n, stride, weights, &run, used, sums);
@@ -379,10 +428,8 @@ impl Kernel for MergeTask<'_> {
         let n_rows = task.n_tokens * call.group;
         let (len, stride) = (partial_len(call.shape), call.shape.v_stride());
         let mut total = SCRATCH.take();
-        if total.len() < stride {
-            total.resize(stride, 0.0);
-        }
-        let values = &mut total[..stride];
+        total.at_least(stride);
+        let values = &mut total.as_mut_slice()[..stride];
         for row in 0..n_rows {
             let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0);
             values.fill(0.0);
