@@ -185,22 +185,36 @@ struct Sums([[i32; ROWS]; MAX_PANEL]);
 
 /// sums = tokens · rowsᵀ over as many columns as the tiles named here hold.
 macro_rules! product {
-    ($sums:literal, $tokens:literal, $rows:literal, $a:expr, $w:expr, $to:expr) => {
+    ($sums:literal, $tokens:literal, $rows:literal, $a:expr, $w:expr) => {
         asm!(
             concat!("tilezero tmm", $sums),
             concat!("tileloadd tmm", $tokens, ", [{a} + {token} * 1]"),
             concat!("tileloadd tmm", $rows, ", [{w} + {vector} * 1]"),
             concat!("tdpbssd tmm", $sums, ", tmm", $tokens, ", tmm", $rows),
-            concat!("tilestored [{to} + {vector} * 1], tmm", $sums),
             a = in(reg) $a,
             w = in(reg) $w,
-            to = in(reg) $to,
             token = in(reg) BLOCK_LEN,
+            vector = in(reg) VECTOR_BYTES,
+            options(nostack, readonly, preserves_flags),
+        )
+    };
+}
+
+macro_rules! store_sums {
+    ($sums:literal, $to:expr) => {
+        asm!(
+            concat!("tilestored [{to} + {vector} * 1], tmm", $sums),
+            to = in(reg) $to,
             vector = in(reg) VECTOR_BYTES,
             options(nostack, preserves_flags),
         )
     };
 }
+
+/// How many products later sums are scaled: a load waits for a store that is not done.
+const DISTANCE: usize = 3;
+/// Sums that are kept meanwhile.
+const N_SUMS: usize = DISTANCE + 1;
 
 /// Sixteen unpacked rows times T tokens.
 ///
@@ -213,75 +227,55 @@ unsafe fn tile<const KIND: u8, const T: usize>(
     activations: *const u32,
     output: &Output<'_>,
 ) {
-    // Two, so that a block is multiplied while the sums of the one before are scaled.
-    let mut room: [MaybeUninit<Sums>; 2] = [const { MaybeUninit::uninit() }; 2];
-    let [even, odd] = room.each_mut().map(MaybeUninit::as_mut_ptr);
+    let mut room: [MaybeUninit<Sums>; N_SUMS] = [const { MaybeUninit::uninit() }; N_SUMS];
+    let room = room.as_mut_ptr().cast::<Sums>();
     let mut acc = [_mm512_setzero_ps(); T];
     for t in 0..T {
         output.prefetch(t);
     }
+    // A product is of a block, or of half of one.
+    let parts = if KIND == TWO_SCALES { 2 } else { 1 };
+    let n_products = parts * n_blocks;
     // SAFETY: blocks, tokens and sums as the caller promises, see the layouts.
     unsafe {
         let weights_at = |block: usize| weights.add(block * BLOCK_BYTES);
         let tokens_at = |block: usize| activations.add(block * BLOCK_WORDS * T);
-        let first = |block: usize| {
-            if KIND == TWO_SCALES {
-                product!(0, 3, 7, tokens_at(block), weights_at(block), even);
-            } else if block % 2 == 0 {
-                product!(0, 1, 2, tokens_at(block), weights_at(block), even);
-            } else {
-                product!(4, 5, 6, tokens_at(block), weights_at(block), odd);
+        for i in 0..n_products + DISTANCE {
+            if i < n_products {
+                let (part, block) = (i % parts, i / parts);
+                let a = tokens_at(block).add(part * BLOCK_LEN / 2 / size_of::<u32>());
+                let w = weights_at(block).add(part * QUANTS_BYTES / 2);
+                match (KIND, i % 2) {
+                    (TWO_SCALES, 0) => product!(0, 3, 7, a, w),
+                    (TWO_SCALES, _) => product!(4, 3, 7, a, w),
+                    (_, 0) => product!(0, 1, 2, a, w),
+                    _ => product!(4, 5, 6, a, w),
+                }
             }
-        };
-        if n_blocks > 0 {
-            first(0);
-        }
-        for block in 0..n_blocks {
-            let (w, a) = (weights_at(block), tokens_at(block));
-            let scale = _mm512_load_ps(w.add(QUANTS_BYTES).cast());
-            let second = _mm512_load_ps(w.add(QUANTS_BYTES + VECTOR_BYTES).cast());
-            let sums = if KIND == TWO_SCALES || block % 2 == 0 { even } else { odd };
-            if KIND == TWO_SCALES {
-                product!(4, 3, 7, a.add(4), w.add(QUANTS_BYTES / 2), odd);
-            } else if block + 1 < n_blocks {
-                first(block + 1);
-            }
-            scale_sums::<T>(sums, scale, a, &mut acc);
-            match KIND {
-                SCALE_AND_MIN => {
-                    for t in 0..T {
-                        let token_sum = _mm512_set1_ps(f32::from_bits(*a.add(9 * T + t)));
-                        acc[t] = _mm512_fmadd_ps(second, token_sum, acc[t]);
+            if i >= DISTANCE {
+                let i = i - DISTANCE;
+                let (part, block) = (i % parts, i / parts);
+                let (w, a) = (weights_at(block).add(QUANTS_BYTES), tokens_at(block));
+                let scale = _mm512_load_ps(w.add(part * VECTOR_BYTES).cast());
+                let min = _mm512_load_ps(w.add(VECTOR_BYTES).cast());
+                let sums = room.add(i % N_SUMS);
+                for t in 0..T {
+                    let token = |i: usize| _mm512_set1_ps(f32::from_bits(*a.add(i * T + t)));
+                    let sums = _mm512_cvtepi32_ps(_mm512_load_si512((&raw const (*sums).0[t]).cast()));
+                    acc[t] = _mm512_fmadd_ps(sums, _mm512_mul_ps(scale, token(8)), acc[t]);
+                    if KIND == SCALE_AND_MIN {
+                        acc[t] = _mm512_fmadd_ps(min, token(9), acc[t]);
                     }
                 }
-                TWO_SCALES => {
-                    if block + 1 < n_blocks {
-                        first(block + 1);
-                    }
-                    scale_sums::<T>(odd, second, a, &mut acc);
-                }
-                _ => {}
+            }
+            // The product before: a tile is stored once it is finished, and what comes after that waits.
+            if i > 0 && i <= n_products {
+                let to = room.add((i - 1) % N_SUMS);
+                if (i - 1).is_multiple_of(2) { store_sums!(0, to) } else { store_sums!(4, to) }
             }
         }
         for t in 0..T {
             store(acc[t], t, 0, output);
-        }
-    }
-}
-
-/// acc += sums · scale · the tokens' scales.
-///
-/// # Safety
-/// Sums must be stored at `sums`, and a block of T tokens at `a`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn scale_sums<const T: usize>(sums: *const Sums, scale: __m512, a: *const u32, acc: &mut [__m512; T]) {
-    for t in 0..T {
-        // SAFETY: as the caller promises; T is at most 16.
-        unsafe {
-            let sums = _mm512_load_si512((&raw const (*sums).0[t]).cast());
-            let factor = _mm512_mul_ps(scale, _mm512_set1_ps(f32::from_bits(*a.add(8 * T + t))));
-            acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), factor, acc[t]);
         }
     }
 }
