@@ -294,21 +294,24 @@ struct FillRow<'a, S> {
 struct Place {
     width: usize,
     token: usize,
-    /// Where its columns begin, and how far each four are from the next.
-    first: usize,
-    step: usize,
+    is_by_token: bool,
 }
 
 impl Place {
     fn new(isa: Isa, n_tokens: usize, width: usize, token: usize) -> Place {
-        let (first, step) = if is_by_token(isa, n_tokens) { (8 * token, 1) } else { (token, width) };
-        Place { width, token, first, step }
+        Place { width, token, is_by_token: is_by_token(isa, n_tokens) }
     }
 
-    /// The word with columns `4 g ..`.
+    /// Stores the 32 columns.
     #[inline(always)]
-    fn columns(self, g: usize) -> usize {
-        self.first + g * self.step
+    fn put_columns(self, words: &mut [u32], bytes: [i8; BLOCK_LEN]) {
+        let fours = bytes.map(i8::cast_unsigned);
+        let fours: [u32; 8] = std::array::from_fn(|g| u32::from_le_bytes(fours.as_chunks().0[g]));
+        if self.is_by_token {
+            words[8 * self.token..][..8].copy_from_slice(&fours);
+        } else {
+            fours.into_iter().enumerate().for_each(|(g, four)| words[g * self.width + self.token] = four);
+        }
     }
 
     #[inline(always)]
@@ -408,9 +411,7 @@ unsafe fn quantise_block<L: Lanes>(
     }
     let [first, second] = bytes.as_chunks().0 else { unreachable!("a block is twice 16 columns") };
     let (low, high) = (l.sum_bytes(first), l.sum_bytes(second));
-    for (g, four) in bytes.as_chunks().0.iter().enumerate() {
-        words[place.columns(g)] = u32::from_le_bytes(four.map(|b: i8| b as u8));
-    }
+    place.put_columns(words, bytes);
     words[place.scale()] = scale.to_bits();
     words[place.sum()] = (scale * f32::from(low + high)).to_bits();
     words[place.halves()] = u32::from(low as u16) | u32::from(high as u16) << 16;

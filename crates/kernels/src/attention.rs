@@ -25,6 +25,8 @@ use segment::{AttendTask, MergeTask, SEGMENT_LEN, partial_len};
 
 /// Rows of a task at most, unless one token has more heads than that: their sums fit the second cache.
 const TASK_ROWS: usize = 48;
+/// The same where the tiles of AMX multiply: keys are prepared for them once a task.
+const AMX_TASK_ROWS: usize = 2 * TASK_ROWS;
 /// With fewer tasks per worker than this, spans of few rows are split by segments.
 const TASKS_PER_WORKER: usize = 6;
 /// Spans of more tokens than this are never split by segments.
@@ -115,6 +117,14 @@ struct Call<'a> {
     window: usize,
 }
 
+impl Call<'_> {
+    /// Whether both products are computed in the tiles of AMX.
+    #[inline(always)]
+    fn uses_amx(&self) -> bool {
+        cfg!(target_arch = "x86_64") && self.isa == Isa::Amx && self.kv.kv_type() == KvType::F16Bf16
+    }
+}
+
 /// Tokens `first_token .. + n_tokens` of a span, one key-value head, some segments.
 #[derive(Clone, Copy, Debug)]
 struct Task {
@@ -178,7 +188,8 @@ fn plan(
 ) -> usize {
     tasks.clear();
     splits.clear();
-    let tokens_per_task = (TASK_ROWS / call.group).max(1);
+    let task_rows = if call.uses_amx() { AMX_TASK_ROWS } else { TASK_ROWS };
+    let tokens_per_task = (task_rows / call.group).max(1);
     let n_whole: usize = spans.iter().map(|span| span.n_rows.div_ceil(tokens_per_task) * n_kv_heads).sum();
     let may_split = pool.n_threads() > 1 && n_whole < TASKS_PER_WORKER * pool.n_threads();
     let mut n_partials = 0;

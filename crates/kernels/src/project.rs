@@ -63,6 +63,8 @@ const TOKENS_BYTES: usize = 224 * 1024;
 const BLOCKED_TILE_BYTES: usize = 64 * 1024;
 /// Multiplications of a tile of many tokens at most: some hundred microseconds.
 const BLOCKED_TILE_MACS: usize = 8 << 20;
+/// The same in the tiles of AMX.
+const AMX_TILE_MACS: usize = 4 * BLOCKED_TILE_MACS;
 /// Groups of rows that are unpacked beside each other for the tiles of AMX: with the panel that meets them, they stay
 /// in the first cache where rows are short.
 #[cfg(target_arch = "x86_64")]
@@ -165,7 +167,8 @@ fn tile_shape(pool: &Pool, x: &Activations, mat: &PackedMatrix) -> (usize, usize
     let panels_fit = (TOKENS_BYTES / (token_bytes * panel_tokens)).max(FEW_PANELS + 1);
     let panels = n_panels.div_ceil(n_panels.div_ceil(panels_fit));
     let macs_per_group = (mat.layout().rows * mat.n_cols() * panel_tokens * panels).max(1);
-    let groups = (BLOCKED_TILE_BYTES / group_bytes).min(BLOCKED_TILE_MACS / macs_per_group);
+    let macs = if x.is_by_token() { AMX_TILE_MACS } else { BLOCKED_TILE_MACS };
+    let groups = (BLOCKED_TILE_BYTES / group_bytes).min(macs / macs_per_group);
     (groups.clamp(2.min(even), even), panels)
 }
 

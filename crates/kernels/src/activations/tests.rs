@@ -12,8 +12,8 @@ fn block_of(x: &Activations, pool: &Pool, token: usize, block_idx: usize) -> (Ve
         .unwrap();
     let (t, width) = (token - panel.first, panel.width);
     let words = &x.words_of(panel)[block_idx * BLOCK_WORDS * width..][..BLOCK_WORDS * width];
-    let place = Place::new(pool.isa(), x.n_tokens(), width, t);
-    let bytes = (0..8).flat_map(|g| words[place.columns(g)].to_le_bytes()).map(|b| b as i8).collect();
+    let word = |g: usize| if x.is_by_token() { words[8 * t + g] } else { words[g * width + t] };
+    let bytes = (0..8).flat_map(|g| word(g).to_le_bytes()).map(|b| b as i8).collect();
     let halves = words[10 * width + t];
     let floats = [8, 9].map(|i| f32::from_bits(words[i * width + t]));
     (bytes, floats, [halves as i16, (halves >> 16) as i16])

@@ -9,7 +9,6 @@ use std::ops::Range;
 use super::amx;
 use super::block::{PageRun, TILE_ROWS, scores, tiles, values};
 use super::{AttentionSpan, Call, Split, Task};
-use crate::Isa;
 use crate::aligned::AlignedVec;
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
@@ -115,7 +114,7 @@ impl Kernel for AttendTask<'_> {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        if self.uses_amx() {
+        if self.call.uses_amx() {
             // SAFETY: the instruction set is available; q are so many rows.
             rows.amx = Some(unsafe { amx::Operands::new(rows.q, n_rows, k) });
         }
@@ -150,16 +149,10 @@ impl Kernel for AttendTask<'_> {
 }
 
 impl AttendTask<'_> {
-    /// Whether both products are computed in the tiles of AMX.
-    #[inline(always)]
-    fn uses_amx(&self) -> bool {
-        cfg!(target_arch = "x86_64") && self.call.isa == Isa::Amx && self.call.kv.kv_type() == KvType::F16Bf16
-    }
-
     /// Rows of a tile at most.
     #[inline(always)]
     fn tile_rows(&self) -> usize {
-        if self.uses_amx() { crate::amx::TILE_LEN } else { TILE_ROWS }
+        if self.call.uses_amx() { crate::amx::TILE_LEN } else { TILE_ROWS }
     }
 
     /// Positions that the token sees.
@@ -233,7 +226,7 @@ impl AttendTask<'_> {
                     unsafe { operands.scores(first, n, page, rows.scores.as_mut_ptr(), SEGMENT_LEN) };
                 }
             }
-            for page in pages.clone().filter(|_| !self.uses_amx()) {
+            for page in pages.clone().filter(|_| !self.call.uses_amx()) {
                 // The first tile fetches for all.
                 let ahead = match page + 1 {
                     _ if tile > 0 => &[],
@@ -269,7 +262,7 @@ impl AttendTask<'_> {
             unsafe {
                 let (weights, sums) = (rows.scores.as_ptr(), sums.as_mut_ptr());
                 #[cfg(target_arch = "x86_64")]
-                if PAIRS && self.uses_amx() {
+                if PAIRS && self.call.uses_amx() {
                     amx::values(stride, weights.cast(), &run, used, sums);
                     continue;
                 }
