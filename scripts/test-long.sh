@@ -7,9 +7,13 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/daybreak"
 export DAYBREAK_TEST_MODEL="$cache/models/smollm2-135m.gguf" DAYBREAK_TEST_MODELS="$cache/models"
 
 echo "── every instruction set this machine has"
-for isa in scalar avx2 avx512; do
+for isa in scalar avx2 avx512 amx; do
   if [ "$isa" = avx512 ] && ! grep -q avx512_vnni /proc/cpuinfo; then
     echo "avx512: not on this machine"
+    continue
+  fi
+  if [ "$isa" = amx ] && ! grep -q amx_int8 /proc/cpuinfo; then
+    echo "amx: not on this machine"
     continue
   fi
   echo "── $isa"

@@ -104,7 +104,8 @@ thread_local! {
 
 /// The queries of a task and the keys of a segment, in parts.
 pub(super) struct Operands {
-    /// Queries `[2 parts][n_rows][n_steps][16]`, then keys `[16 blocks][2 parts][n_steps]` tiles of `[16 pairs][16]`.
+    /// Queries `[2 parts][n_rows][n_steps][16]`, then keys `[blocks][2 parts][n_steps]` tiles of `[16 pairs][16]`: those of
+    /// a segment, or of one page if one tile has all rows, which then are in the first cache.
     words: AlignedVec<u32>,
     n_rows: usize,
     n_dims: usize,
@@ -119,7 +120,8 @@ impl Operands {
     pub(super) unsafe fn new(q: &[f32], n_rows: usize, n_dims: usize) -> Operands {
         let mut operands = Operands { words: ROOM.take(), n_rows, n_dims };
         let (row_words, q_words) = (operands.row_words(), operands.part_words());
-        let key_words = SEGMENT_LEN / BLOCK_LEN * operands.block_words();
+        let n_keys = if operands.keeps_segment() { SEGMENT_LEN } else { PAGE_LEN };
+        let key_words = n_keys / BLOCK_LEN * operands.block_words();
         operands.words.at_least(PARTS * q_words + key_words);
         let (upper, rest) = operands.words.as_mut_slice()[..PARTS * q_words].split_at_mut(q_words);
         for ((q, upper), rest) in
@@ -147,6 +149,11 @@ impl Operands {
         ROOM.set(self.words);
     }
 
+    /// Whether the keys of a whole segment are kept, for several tiles; else those of the page that was set last.
+    pub(super) fn keeps_segment(&self) -> bool {
+        self.n_rows > TILE_LEN
+    }
+
     fn n_steps(&self) -> usize {
         self.n_dims.div_ceil(STEP)
     }
@@ -166,8 +173,10 @@ impl Operands {
         PARTS * self.n_steps() * TILE_WORDS
     }
 
-    fn keys_at(&self, block: usize) -> usize {
-        PARTS * self.part_words() + block * self.block_words()
+    /// Where block `block` of page `page` is.
+    fn keys_at(&self, page: usize, block: usize) -> usize {
+        let page = if self.keeps_segment() { page } else { 0 };
+        PARTS * self.part_words() + (page * PAGE_LEN / BLOCK_LEN + block) * self.block_words()
     }
 
     /// Takes the keys of page `page` of the segment, `[4][n_dims][16]` f16. Meanwhile the bytes `ahead` are fetched.
@@ -188,7 +197,7 @@ impl Operands {
             _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(x), upper))
         };
         for block in 0..n_blocks {
-            let (at, len) = (self.keys_at(page * n_blocks + block), self.block_words());
+            let (at, len) = (self.keys_at(page, block), self.block_words());
             let (upper, lower) = self.words.as_mut_slice()[at..at + len].split_at_mut(len / PARTS);
             for step in 0..n_steps {
                 ahead.fetch();
@@ -227,13 +236,12 @@ impl Operands {
         scores: *mut f32,
         row_len: usize,
     ) {
-        let n_blocks = PAGE_LEN / BLOCK_LEN;
         assert!(first_row + n_rows <= self.n_rows && page < SEGMENT_LEN / PAGE_LEN);
         let words = self.words.as_slice().as_ptr();
         let row_bytes = self.row_words() * size_of::<u32>();
         // SAFETY: the layout above; the rest as the caller promises.
         unsafe {
-            let keys = words.add(self.keys_at(page * n_blocks));
+            let keys = words.add(self.keys_at(page, 0));
             let (block, part) = (self.block_words(), self.block_words() / PARTS);
             zero!(0);
             zero!(1);

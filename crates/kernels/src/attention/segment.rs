@@ -196,7 +196,7 @@ impl AttendTask<'_> {
         };
         let n_rows = task.n_tokens * call.group;
         #[cfg(target_arch = "x86_64")]
-        if let Some(operands) = &mut rows.amx {
+        if let Some(operands) = rows.amx.as_mut().filter(|operands| operands.keeps_segment()) {
             let used = seen(0).start..seen(task.n_tokens - 1).end;
             let pages = used.start / PAGE_LEN..used.end.div_ceil(PAGE_LEN);
             for page in pages.clone() {
@@ -220,8 +220,14 @@ impl AttendTask<'_> {
             // SAFETY: the instruction set is available.
             let _tiles = rows.amx.is_some().then(|| unsafe { amx::shaped(n) });
             #[cfg(target_arch = "x86_64")]
-            if let Some(operands) = &rows.amx {
+            if let Some(operands) = &mut rows.amx {
                 for page in pages.clone() {
+                    if !operands.keeps_segment() {
+                        let ahead =
+                            if page + 1 < pages.end { page_of(page + 1).0 } else { page_of(pages.start).1 };
+                        // SAFETY: as above.
+                        unsafe { operands.set_keys(page, page_of(page).0, ahead) };
+                    }
                     // SAFETY: tiles are shaped for n rows, of which there are scores; the page's keys are set.
                     unsafe { operands.scores(first, n, page, rows.scores.as_mut_ptr(), SEGMENT_LEN) };
                 }
