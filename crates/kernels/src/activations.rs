@@ -16,7 +16,7 @@
 //! How tokens are cut into panels never changes a token's numbers.
 #![allow(unsafe_code)]
 
-use crate::aligned::AlignedVec;
+use crate::aligned::AlignedWords;
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
 use crate::elementwise::{gelu_of, silu_of};
@@ -54,7 +54,7 @@ pub struct Activations {
     isa: Option<Isa>,
     n_tokens: usize,
     n_cols: usize,
-    words: AlignedVec<u32>,
+    words: AlignedWords,
     floats: Vec<f32>,
 }
 
@@ -186,7 +186,10 @@ impl Activations {
         if self.floats.len() < n_floats {
             self.floats.resize(n_floats, 0.0);
         }
-        (Disjoint::new(&mut self.words.as_mut_slice()[..n_words]), Disjoint::new(&mut self.floats[..n_floats]))
+        (
+            Disjoint::new(&mut self.words.as_mut_slice()[..n_words]),
+            Disjoint::new(&mut self.floats[..n_floats]),
+        )
     }
 
     /// Room for rows that are filled as int8 alone: the words of all panels.

@@ -40,42 +40,33 @@ impl AlignedBytes {
     }
 }
 
-/// Numbers of 32 bits that start on a cache line; room that grows.
-pub(crate) struct AlignedVec<T>(Vec<Line<T>>);
+/// Words that start on a cache line; room that grows.
+#[derive(Default)]
+pub(crate) struct AlignedWords(Vec<Line>);
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-struct Line<T>([T; LINE / 4]);
+struct Line([u32; LINE / size_of::<u32>()]);
 
-impl<T: Copy + Default> Default for AlignedVec<T> {
-    fn default() -> AlignedVec<T> {
-        AlignedVec::new()
-    }
-}
-
-impl<T: Copy + Default> AlignedVec<T> {
-    /// Room for none.
-    pub(crate) const fn new() -> AlignedVec<T> {
-        assert!(size_of::<Line<T>>() == LINE, "lines are numbers of 32 bits without gaps");
-        AlignedVec(Vec::new())
-    }
-
-    /// Makes room for so many numbers; new ones are zero.
-    pub(crate) fn at_least(&mut self, len: usize) {
-        let n_lines = len.div_ceil(LINE / 4);
+impl AlignedWords {
+    /// Makes room for so many words; new ones are zero.
+    pub(crate) fn at_least(&mut self, n_words: usize) {
+        let n_lines = n_words.div_ceil(LINE / size_of::<u32>());
         if self.0.len() < n_lines {
-            self.0.resize(n_lines, Line([T::default(); _]));
+            self.0.resize(n_lines, Line([0; _]));
         }
     }
 
-    pub(crate) fn as_slice(&self) -> &[T] {
-        // SAFETY: lines are numbers without gaps (`new`).
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * (LINE / 4)) }
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        let n_words = size_of_val(&self.0[..]) / size_of::<u32>();
+        // SAFETY: lines are words without gaps.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), n_words) }
     }
 
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u32] {
+        let n_words = size_of_val(&self.0[..]) / size_of::<u32>();
         // SAFETY: as above, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * (LINE / 4)) }
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), n_words) }
     }
 }
 
@@ -185,8 +176,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_start_on_a_line_and_keep_what_they_hold() {
-        let mut words = AlignedVec::<u32>::new();
+    fn words_start_on_a_line_and_keep_what_they_hold() {
+        let mut words = AlignedWords::default();
         assert!(words.as_slice().is_empty());
         words.at_least(5);
         words.as_mut_slice()[4] = 7;

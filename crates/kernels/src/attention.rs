@@ -9,8 +9,6 @@
 //! The heads that share a key-value head are rows of one tile, so each key and value is read once for all.
 #![allow(unsafe_code)]
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
 mod block;
 mod segment;
 
@@ -19,14 +17,12 @@ use std::cell::RefCell;
 use crate::disjoint::Disjoint;
 use crate::kv::{KvType, PAGE_LEN};
 use crate::simd::{run_on, run_on_with_bf16};
-use crate::{Isa, KvLayer, Pool};
+use crate::{KvLayer, Pool};
 
 use segment::{AttendTask, MergeTask, SEGMENT_LEN, partial_len};
 
 /// Rows of a task at most, unless one token has more heads than that: their sums fit the second cache.
 const TASK_ROWS: usize = 48;
-/// The same where the tiles of AMX multiply: keys are prepared for them once a task.
-const AMX_TASK_ROWS: usize = 2 * TASK_ROWS;
 /// With fewer tasks per worker than this, spans of few rows are split by segments.
 const TASKS_PER_WORKER: usize = 6;
 /// Spans of more tokens than this are never split by segments.
@@ -69,7 +65,7 @@ pub fn attention(
     check(q, n_heads, spans, kv, out);
     let group = n_heads / kv.n_kv_heads();
     let call =
-        Call { isa: pool.isa(), kv, shape, n_heads, group, scale, softcap, window: window.unwrap_or(usize::MAX).max(1) };
+        Call { kv, shape, n_heads, group, scale, softcap, window: window.unwrap_or(usize::MAX).max(1) };
     TASKS.with_borrow_mut(|room| {
         let Room { tasks, splits, partials } = room;
         let n_partials = plan(pool, spans, kv.n_kv_heads(), &call, tasks, splits);
@@ -106,7 +102,6 @@ pub fn attention(
 
 /// What is the same for all tasks of a call.
 struct Call<'a> {
-    isa: Isa,
     kv: &'a KvLayer,
     shape: crate::kv::HeadShape,
     n_heads: usize,
@@ -115,14 +110,6 @@ struct Call<'a> {
     scale: f32,
     softcap: Option<f32>,
     window: usize,
-}
-
-impl Call<'_> {
-    /// Whether both products are computed in the tiles of AMX.
-    #[inline(always)]
-    fn uses_amx(&self) -> bool {
-        cfg!(target_arch = "x86_64") && self.isa == Isa::Amx && self.kv.kv_type() == KvType::F16Bf16
-    }
 }
 
 /// Tokens `first_token .. + n_tokens` of a span, one key-value head, some segments.
@@ -188,8 +175,7 @@ fn plan(
 ) -> usize {
     tasks.clear();
     splits.clear();
-    let task_rows = if call.uses_amx() { AMX_TASK_ROWS } else { TASK_ROWS };
-    let tokens_per_task = (task_rows / call.group).max(1);
+    let tokens_per_task = (TASK_ROWS / call.group).max(1);
     let n_whole: usize = spans.iter().map(|span| span.n_rows.div_ceil(tokens_per_task) * n_kv_heads).sum();
     let may_split = pool.n_threads() > 1 && n_whole < TASKS_PER_WORKER * pool.n_threads();
     let mut n_partials = 0;

@@ -14,7 +14,7 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, VL and VNNI, 512-bit registers (Ice Lake, Zen 4 and later).
     Avx512,
-    /// AVX-512 as above, its products of bf16, and the tiles of AMX, of bytes and of bf16 (Sapphire Rapids and later).
+    /// AVX-512 as above, and the tiles of bytes of AMX for the prompts' products (Sapphire Rapids and later).
     Amx,
 }
 
@@ -51,30 +51,20 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => has_avx512(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Amx => {
-                has_avx512() && is_x86_feature_detected!("avx512bf16") && has_amx() && may_use_amx()
-            }
+            Isa::Amx => has_avx512() && has_amx() && may_use_amx(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
     }
 
-    /// Whether this processor multiplies pairs of bf16 into f32 sums in it (AVX512_BF16: Zen 4, Cooper Lake and
-    /// later; Ice Lake has not).
+    /// Whether this processor multiplies pairs of bf16 into f32 sums in vectors of it, and faster than it multiplies f32
+    /// (AVX512_BF16 of Zen 4 and later; Ice Lake has none, and those with AMX do it at half the speed of f32, measured).
     pub fn has_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return matches!(self, Isa::Avx512 | Isa::Amx)
+        return self == Isa::Avx512
             && self.is_available()
-            && is_x86_feature_detected!("avx512bf16");
-        #[cfg(not(target_arch = "x86_64"))]
-        false
-    }
-
-    /// Whether that is faster than products of f32: in tiles it is, and in vectors, but not in the vectors of a
-    /// processor that has tiles (Sapphire Rapids: half the speed of f32, measured).
-    pub fn has_fast_bf16(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return self.has_bf16() && (self == Isa::Amx || !has_amx());
+            && is_x86_feature_detected!("avx512bf16")
+            && !has_amx();
         #[cfg(not(target_arch = "x86_64"))]
         false
     }

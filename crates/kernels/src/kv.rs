@@ -38,7 +38,7 @@ pub enum KvType {
 impl KvType {
     /// The fastest type, of two bytes a number.
     pub fn fastest(isa: Isa) -> KvType {
-        if isa.has_fast_bf16() { KvType::F16Bf16 } else { KvType::F16 }
+        if isa.has_bf16() { KvType::F16Bf16 } else { KvType::F16 }
     }
 
     /// Bytes of a number.

@@ -46,7 +46,7 @@ impl MachinePeaks {
         MachinePeaks {
             int8_ops: rate(pool, |_| int8(isa)),
             f32_ops: rate(pool, |_| run_on(isa, Multiply)),
-            bf16_ops: isa.has_bf16().then(|| rate(pool, |_| bf16(isa))),
+            bf16_ops: (isa.has_bf16() || isa == Isa::Amx).then(|| rate(pool, |_| bf16(isa))),
             read_bytes: rate(pool, |tile| run_on(isa, Read(&memory[tile * part..(tile + 1) * part]))),
         }
     }
@@ -141,15 +141,13 @@ fn int8_scalar() -> usize {
     STEPS * 2 * LANES
 }
 
-/// Products of bf16 into f32 sums, where [`Isa::has_bf16`]; gives the number of operations.
+/// Products of bf16 into f32 sums, where there are some; gives the number of operations.
 fn bf16(isa: Isa) -> usize {
-    assert!(isa.has_bf16());
+    assert!(isa.has_bf16() || isa == Isa::Amx);
     #[cfg(target_arch = "x86_64")]
     // SAFETY: asked just now.
     #[allow(unsafe_code)]
-    return unsafe {
-        if isa == Isa::Amx { crate::amx::peak(STEPS, true) } else { x86::bf16_avx512() }
-    };
+    return unsafe { if isa == Isa::Amx { crate::amx::peak(STEPS, true) } else { x86::bf16_avx512() } };
     #[cfg(not(target_arch = "x86_64"))]
     0
 }

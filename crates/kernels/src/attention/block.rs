@@ -15,9 +15,9 @@ use crate::simd::{Cache, Lanes, prefetch};
 /// keep the registers busy.
 pub(super) const TILE_ROWS: usize = 6;
 
-/// The tiles of so many rows, of at most `max_rows` and alike in size, as (first row, number of rows).
-pub(super) fn tiles(n_rows: usize, max_rows: usize) -> impl ExactSizeIterator<Item = (usize, usize)> {
-    let n_tiles = n_rows.div_ceil(max_rows);
+/// The tiles of so many rows, alike in size, as (first row, number of rows).
+pub(super) fn tiles(n_rows: usize) -> impl ExactSizeIterator<Item = (usize, usize)> {
+    let n_tiles = n_rows.div_ceil(TILE_ROWS);
     let first_of = move |tile: usize| tile * n_rows / n_tiles;
     (0..n_tiles).map(move |tile| (first_of(tile), first_of(tile + 1) - first_of(tile)))
 }
@@ -45,11 +45,11 @@ macro_rules! for_rows {
 }
 
 /// Steps of a sum between two bursts of fetches.
-pub(super) const STEPS_PER_BURST: usize = 8;
+const STEPS_PER_BURST: usize = 8;
 
 /// What is fetched into the cache while a tile is computed: little by little, so that it never fills the queue of
 /// misses.
-pub(super) struct Ahead {
+struct Ahead {
     next: *const u8,
     /// Lines at a time.
     burst: usize,
@@ -57,13 +57,13 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Fetches these bytes while `n_sums` sums of `n_steps` steps each are computed.
-    pub(super) fn new(bytes: &[u8], n_sums: usize, n_steps: usize) -> Ahead {
+    fn new(bytes: &[u8], n_sums: usize, n_steps: usize) -> Ahead {
         let n_bursts = n_sums * n_steps.div_ceil(STEPS_PER_BURST);
         Ahead { next: bytes.as_ptr(), burst: (bytes.len() / LINE).div_ceil(n_bursts.max(1)) }
     }
 
     #[inline(always)]
-    pub(super) fn fetch(&mut self) {
+    fn fetch(&mut self) {
         for _ in 0..self.burst {
             prefetch(self.next, Cache::Second);
             self.next = self.next.wrapping_add(LINE);

@@ -5,11 +5,8 @@ use std::cell::Cell;
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use super::amx;
 use super::block::{PageRun, TILE_ROWS, scores, tiles, values};
 use super::{AttentionSpan, Call, Split, Task};
-use crate::aligned::AlignedVec;
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
 use crate::simd::{Kernel, Lanes};
@@ -49,17 +46,14 @@ pub(super) struct MergeTask<'a> {
 
 thread_local! {
     /// A worker's buffers, kept so that no task allocates.
-    static SCRATCH: Cell<AlignedVec<f32>> = const { Cell::new(AlignedVec::new()) };
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// The buffers of a task, all for its rows: (token, head of the group), heads fastest.
 struct Rows<'a> {
     /// [n_rows, head_dim_k], already times the scale
     q: &'a mut [f32],
-    /// The same, and keys, as the tiles of AMX multiply them, where scores are computed so.
-    #[cfg(target_arch = "x86_64")]
-    amx: Option<amx::Operands>,
-    /// [tile_rows, SEGMENT_LEN]: a tile's scores of a segment, then their exponentials, these as bf16 if the values are
+    /// [TILE_ROWS, SEGMENT_LEN]: a tile's scores of a segment, then their exponentials, these as bf16 if the values are
     scores: &'a mut [f32],
     /// Of the segment at hand: [n_rows], [n_rows], [n_rows, v_stride]
     segment: Sums<'a>,
@@ -90,17 +84,15 @@ impl Kernel for AttendTask<'_> {
         let n_rows = task.n_tokens * call.group;
         let (k, stride) = (call.shape.k, call.shape.v_stride());
         let mut scratch = SCRATCH.take();
-        let n_scores = self.tile_rows() * SEGMENT_LEN;
-        let n_floats = n_scores + n_rows * (k + 2 * (2 + stride));
-        scratch.at_least(n_floats);
-        let mut rest = &mut scratch.as_mut_slice()[..n_floats];
+        let n_floats = TILE_ROWS * SEGMENT_LEN + n_rows * (k + 2 * (2 + stride));
+        if scratch.len() < n_floats {
+            scratch.resize(n_floats, 0.0);
+        }
+        let mut rest = &mut scratch[..n_floats];
         let mut take = |len: usize| rest.split_off_mut(..len).expect("the lengths add up");
         let mut rows = Rows {
-            // First, on a cache line.
-            scores: take(n_scores),
             q: take(n_rows * k),
-            #[cfg(target_arch = "x86_64")]
-            amx: None,
+            scores: take(TILE_ROWS * SEGMENT_LEN),
             segment: Sums { max: take(n_rows), sum: take(n_rows), values: take(n_rows * stride) },
             total: Sums { max: take(n_rows), sum: take(n_rows), values: take(n_rows * stride) },
         };
@@ -112,11 +104,6 @@ impl Kernel for AttendTask<'_> {
             for (to, q) in rows.q[token * call.group * k..][..call.group * k].iter_mut().zip(q) {
                 *to = q * scale;
             }
-        }
-        #[cfg(target_arch = "x86_64")]
-        if self.call.uses_amx() {
-            // SAFETY: the instruction set is available; q are so many rows.
-            rows.amx = Some(unsafe { amx::Operands::new(rows.q, n_rows, k) });
         }
         rows.total.clear();
         for segment_idx in task.first_segment..task.first_segment + task.n_segments {
@@ -140,21 +127,11 @@ impl Kernel for AttendTask<'_> {
                 put_row(call, span, &task, self.out, row, rows.total.sum[row], values);
             }
         }
-        #[cfg(target_arch = "x86_64")]
-        if let Some(operands) = rows.amx {
-            operands.keep_room();
-        }
         SCRATCH.set(scratch);
     }
 }
 
 impl AttendTask<'_> {
-    /// Rows of a tile at most.
-    #[inline(always)]
-    fn tile_rows(&self) -> usize {
-        if self.call.uses_amx() { crate::amx::TILE_LEN } else { TILE_ROWS }
-    }
-
     /// Positions that the token sees.
     #[inline(always)]
     fn seen(&self, token: usize) -> Range<usize> {
@@ -195,18 +172,8 @@ impl AttendTask<'_> {
             call.kv.head(page, task.kv_head).split_at(key_bytes)
         };
         let n_rows = task.n_tokens * call.group;
-        #[cfg(target_arch = "x86_64")]
-        if let Some(operands) = rows.amx.as_mut().filter(|operands| operands.keeps_segment()) {
-            let used = seen(0).start..seen(task.n_tokens - 1).end;
-            let pages = used.start / PAGE_LEN..used.end.div_ceil(PAGE_LEN);
-            for page in pages.clone() {
-                let ahead = if page + 1 < pages.end { page_of(page + 1).0 } else { page_of(pages.start).1 };
-                // SAFETY: the instruction set is available; keys are a whole page's, of which a segment has four.
-                unsafe { operands.set_keys(page, page_of(page).0, ahead) };
-            }
-        }
-        let n_tiles = tiles(n_rows, self.tile_rows()).len();
-        for (tile, (first, n)) in tiles(n_rows, self.tile_rows()).enumerate() {
+        let n_tiles = tiles(n_rows).len();
+        for (tile, (first, n)) in tiles(n_rows).enumerate() {
             let sums = &mut rows.segment.values[first * stride..(first + n) * stride];
             let used = seen(first / call.group).start..seen((first + n - 1) / call.group).end;
             if used.is_empty() {
@@ -216,23 +183,7 @@ impl AttendTask<'_> {
                 continue;
             }
             let pages = used.start / PAGE_LEN..used.end.div_ceil(PAGE_LEN);
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the instruction set is available.
-            let _tiles = rows.amx.is_some().then(|| unsafe { amx::shaped(n) });
-            #[cfg(target_arch = "x86_64")]
-            if let Some(operands) = &mut rows.amx {
-                for page in pages.clone() {
-                    if !operands.keeps_segment() {
-                        let ahead =
-                            if page + 1 < pages.end { page_of(page + 1).0 } else { page_of(pages.start).1 };
-                        // SAFETY: as above.
-                        unsafe { operands.set_keys(page, page_of(page).0, ahead) };
-                    }
-                    // SAFETY: tiles are shaped for n rows, of which there are scores; the page's keys are set.
-                    unsafe { operands.scores(first, n, page, rows.scores.as_mut_ptr(), SEGMENT_LEN) };
-                }
-            }
-            for page in pages.clone().filter(|_| !self.call.uses_amx()) {
+            for page in pages.clone() {
                 // The first tile fetches for all.
                 let ahead = match page + 1 {
                     _ if tile > 0 => &[],
@@ -267,11 +218,6 @@ impl AttendTask<'_> {
             // SAFETY: as above, n rows of weights and sums, and whole pages of values where keys are used.
             unsafe {
                 let (weights, sums) = (rows.scores.as_ptr(), sums.as_mut_ptr());
-                #[cfg(target_arch = "x86_64")]
-                if PAIRS && self.call.uses_amx() {
-                    amx::values(stride, weights.cast(), &run, used, sums);
-                    continue;
-                }
                 values::<L, F16, PAIRS, SEGMENT_PAGES>(l, n, stride, weights, &run, used, sums);
             }
         }
@@ -427,8 +373,10 @@ impl Kernel for MergeTask<'_> {
         let n_rows = task.n_tokens * call.group;
         let (len, stride) = (partial_len(call.shape), call.shape.v_stride());
         let mut total = SCRATCH.take();
-        total.at_least(stride);
-        let values = &mut total.as_mut_slice()[..stride];
+        if total.len() < stride {
+            total.resize(stride, 0.0);
+        }
+        let values = &mut total[..stride];
         for row in 0..n_rows {
             let (mut max, mut sum) = (f32::NEG_INFINITY, 0.0);
             values.fill(0.0);

@@ -57,7 +57,11 @@ thread_local! {
 ///
 /// # Safety
 /// [`crate::Isa::Amx`] must be available.
-pub(super) unsafe fn with_room<R>(n_groups: usize, n_cols: usize, work: impl FnOnce(&mut Room<'_>) -> R) -> R {
+pub(super) unsafe fn with_room<R>(
+    n_groups: usize,
+    n_cols: usize,
+    work: impl FnOnce(&mut Room<'_>) -> R,
+) -> R {
     let group_bytes = n_cols / BLOCK_LEN * BLOCK_BYTES;
     ROOM.with_borrow_mut(|bytes| {
         if bytes.len() < n_groups * group_bytes {
