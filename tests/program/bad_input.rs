@@ -87,7 +87,7 @@ fn settings_from_the_environment_are_checked() {
         .arg("hello")
         .output()
         .expect("starts");
-    assert_one_line_error(&output, &["DAYBREAK_ISA", "mmx", "scalar, avx2 or avx512"]);
+    assert_one_line_error(&output, &["DAYBREAK_ISA", "mmx", "scalar, avx2, avx512 or amx"]);
 }
 
 #[test]
