@@ -1,6 +1,6 @@
 //! Attention: time per token and operations per second of prompts and of decoding over a long context.
 //!
-//! `cargo bench -p kernels --bench attention -- [avx2|avx512|scalar]`; prints the best of several runs.
+//! `cargo bench -p kernels --bench attention -- [scalar|avx2|avx512|amx]`; prints the best of several runs.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Projections: operations and bytes per second by type, shape, number of tokens, threads and instruction set.
 //!
-//! `cargo bench -p kernels --bench projection -- [avx2|avx512|scalar] [memory] [TYPE…]`; prints the best of several runs,
+//! `cargo bench -p kernels --bench projection -- [scalar|avx2|avx512|amx] [memory] [TYPE…]`; prints the best of several runs,
 //! with `memory` only of the single token that reads weights from memory.
 //! Activations are quantised inside the timing. One token reads as many matrices as do not fit the caches, as decoding does.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]

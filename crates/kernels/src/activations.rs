@@ -156,10 +156,10 @@ impl Activations {
         let fill_panel = |panel_idx: usize| {
             let panel = panel(isa, n_tokens, panel_idx);
             for token in 0..panel.width {
-                let place = Place::new(isa, n_tokens, panel.width, token);
+                let place = Place { width: panel.width, token, is_by_token: is_by_token(isa, n_tokens) };
                 run_on(
                     isa,
-                    FillRow { source: &source, words: &words, floats: &floats, panel, token, place, n_cols },
+                    FillRow { source: &source, words: &words, floats: &floats, panel, place, n_cols },
                 );
             }
         };
@@ -225,8 +225,12 @@ impl Activations {
 
     /// The int8 blocks of a panel: `[n_cols / 32][11 · width]` words.
     pub(crate) fn words_of(&self, panel: Panel) -> &[u32] {
-        let per_token = self.n_cols / BLOCK_LEN * BLOCK_WORDS;
-        &self.words.as_slice()[panel.first * per_token..][..panel.width * per_token]
+        &self.words_from(panel)[..panel.width * self.n_cols / BLOCK_LEN * BLOCK_WORDS]
+    }
+
+    /// The same with all that lies behind: words for as many tokens as a tile of AMX reads, or more.
+    pub(crate) fn words_from(&self, panel: Panel) -> &[u32] {
+        &self.words.as_slice()[panel.first * self.n_cols / BLOCK_LEN * BLOCK_WORDS..]
     }
 
     /// The floats of a narrow panel: `[n_cols][width]`.
@@ -287,7 +291,6 @@ struct FillRow<'a, S> {
     words: &'a Disjoint<'a, u32>,
     floats: &'a Disjoint<'a, f32>,
     panel: Panel,
-    token: usize,
     place: Place,
     n_cols: usize,
 }
@@ -301,10 +304,6 @@ struct Place {
 }
 
 impl Place {
-    fn new(isa: Isa, n_tokens: usize, width: usize, token: usize) -> Place {
-        Place { width, token, is_by_token: is_by_token(isa, n_tokens) }
-    }
-
     /// Stores the 32 columns.
     #[inline(always)]
     fn put_columns(self, words: &mut [u32], bytes: [i8; BLOCK_LEN]) {
@@ -338,7 +337,7 @@ impl<S: Source> Kernel for FillRow<'_, S> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Panel { first, width } = self.panel;
-        let row = first + self.token;
+        let row = first + self.place.token;
         let known = self.source.row(l, row);
         if self.words.len() > 0 {
             let per_token = self.n_cols / BLOCK_LEN * BLOCK_WORDS;
@@ -362,7 +361,7 @@ impl<S: Source> Kernel for FillRow<'_, S> {
             }
         }
         if self.floats.len() > 0 {
-            let narrow = self.panel.narrow().nth(self.token / MAX_WIDTH);
+            let narrow = self.panel.narrow().nth(self.place.token / MAX_WIDTH);
             let Panel { first, width } = narrow.expect("the token is in the panel");
             // SAFETY: as for the words.
             let floats = unsafe { self.floats.range(first * self.n_cols, width * self.n_cols) };
@@ -372,11 +371,11 @@ impl<S: Source> Kernel for FillRow<'_, S> {
                 // SAFETY: N columns from `col` on exist; the buffer holds the widest vector.
                 unsafe { l.store(buffer.as_mut_ptr(), self.source.vector(l, known, row, col)) };
                 for (i, &x) in buffer[..L::N].iter().enumerate() {
-                    floats[(col + i) * width + self.token % MAX_WIDTH] = x;
+                    floats[(col + i) * width + self.place.token % MAX_WIDTH] = x;
                 }
             }
             for col in n_whole..self.n_cols {
-                floats[col * width + self.token % MAX_WIDTH] = self.source.element(row, col);
+                floats[col * width + self.place.token % MAX_WIDTH] = self.source.element(row, col);
             }
         }
     }
@@ -557,31 +556,30 @@ pub(crate) struct QuantiseGated<'a> {
     pub(crate) gate: &'a [f32],
     pub(crate) up: &'a [f32],
     pub(crate) words: &'a mut [u32],
-    pub(crate) isa: Isa,
-    /// Of the whole run, which decides how panels are laid out.
-    pub(crate) n_tokens: usize,
     pub(crate) width: usize,
+    /// As [`Activations::is_by_token`].
+    pub(crate) is_by_token: bool,
 }
 
 impl Kernel for QuantiseGated<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let QuantiseGated { function, gate, up, words, isa, n_tokens, width } = self;
+        let QuantiseGated { function, gate, up, words, width, is_by_token } = self;
         assert!(gate.len() >= width * BLOCK_LEN && up.len() >= width * BLOCK_LEN);
         let source = Gated { gate, up, n_cols: BLOCK_LEN, function };
+        let place = |token: usize| Place { width, token, is_by_token };
         let mut not_finite = l.splat(0.0);
         for token in 0..width {
             // SAFETY: each token has a block of both (asserted).
             not_finite = unsafe {
-                let place = Place::new(isa, n_tokens, width, token);
-                quantise_block(l, words, place, not_finite, |i| source.vector(l, (), token, i))
+                quantise_block(l, words, place(token), not_finite, |i| source.vector(l, (), token, i))
             };
         }
         if l.sum(not_finite) != 0.0 {
             for token in 0..width {
                 if (0..BLOCK_LEN).any(|i| !source.element(token, i).is_finite()) {
-                    words[8 * width + token] = f32::NAN.to_bits();
+                    words[place(token).scale()] = f32::NAN.to_bits();
                 }
             }
         }

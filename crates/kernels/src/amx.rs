@@ -4,9 +4,9 @@
 use std::arch::asm;
 
 /// Rows of a tile, and its columns of 32 bits.
-pub(crate) const TILE_LEN: usize = 16;
+const TILE_LEN: usize = 16;
 /// Bytes of a row of a full tile.
-pub(crate) const ROW_BYTES: usize = 64;
+const ROW_BYTES: usize = 64;
 
 /// The shapes of the eight tiles: what `ldtilecfg` reads (Intel's manual, volume 1, chapter 18).
 #[repr(C, align(64))]

@@ -95,7 +95,7 @@ fn has_avx512() -> bool {
 #[cfg(target_arch = "x86_64")]
 fn has_amx() -> bool {
     const ALL: u32 = 1 << 22 | 1 << 24 | 1 << 25;
-    // Asked once: in a virtual machine each question goes to the hypervisor, some ten microseconds.
+    // Asked once: in a virtual machine each question goes to the hypervisor, some microseconds.
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
         let (leaves, _) = std::arch::x86_64::__get_cpuid_max(0);

@@ -224,7 +224,7 @@ fn run_tile(x: &Activations, n_panels: usize, part: &Part<'_>, tile: usize) {
             for first in groups.clone().step_by(UNPACKED_GROUPS) {
                 let groups = first..(first + UNPACKED_GROUPS).min(groups.end);
                 for (at, group_idx) in groups.clone().enumerate() {
-                    room.unpack(at, mat, group_idx, fetch_distance(mat.group_bytes()));
+                    room.unpack(at, mat, group_idx);
                 }
                 for panel_idx in panels.clone() {
                     let panel = panel(isa, x.n_tokens(), panel_idx);

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 use super::avx512::{ROWS, load_f16, scales_of, store, weights_of};
-use super::{Output, fetch};
+use super::{Output, fetch, fetch_distance};
 use crate::activations::{BLOCK_WORDS, MAX_PANEL, Panel};
 use crate::aligned::AlignedBytes;
 use crate::amx::{Shapes, Tiles};
@@ -78,8 +78,8 @@ static SHAPES: Shapes =
     Shapes::new([(16, 64), (16, 32), (8, 64), (16, 16), (16, 64), (16, 32), (8, 64), (4, 64)]);
 
 impl Room<'_> {
-    /// Unpacks group `group_idx` of `mat` to place `at`; `fetch_ahead` as in [`Output`].
-    pub(super) fn unpack(&mut self, at: usize, mat: &PackedMatrix, group_idx: usize, fetch_ahead: usize) {
+    /// Unpacks group `group_idx` of `mat` to place `at`.
+    pub(super) fn unpack(&mut self, at: usize, mat: &PackedMatrix, group_idx: usize) {
         macro_rules! unpack_type {
             ($ty:ident) => {
                 unpack::<{ WeightType::$ty as u8 }>
@@ -91,7 +91,7 @@ impl Room<'_> {
         let to = self.bytes[at * self.group_bytes..][..self.group_bytes].as_mut_ptr();
         // SAFETY: a whole group of this type, and as many unpacked blocks of room as it has blocks; the matrix was
         // packed for a set that has AVX-512.
-        unsafe { unpack(mat.group(group_idx), fetch_ahead, to) }
+        unsafe { unpack(mat.group(group_idx), fetch_distance(mat.group_bytes()), to) }
     }
 
     /// The group at `at`, of the type of `mat`, times a panel.
@@ -112,11 +112,11 @@ impl Room<'_> {
         let n_blocks = self.group_bytes / BLOCK_BYTES;
         // SAFETY: so many unpacked blocks; the panel has as many of its width, and behind the last of all there are
         // words for the tokens that it lacks; the output is as the caller promises; shapes are set.
-        unsafe { kernel(weights.as_ptr(), n_blocks, x.words_of(panel).as_ptr(), output) }
+        unsafe { kernel(weights.as_ptr(), n_blocks, x.words_from(panel).as_ptr(), output) }
     }
 }
 
-/// Unpacks a group.
+/// Unpacks a group; meanwhile weights that lie so many bytes ahead are asked for.
 ///
 /// # Safety
 /// The group must be whole blocks of the type, `to` have room for as many unpacked ones, on cache lines; the
@@ -139,9 +139,7 @@ unsafe fn unpack<const TY: u8>(group: &[u8], fetch_ahead: usize, mut to: *mut u8
                 w = w.add(layout.header);
             }
             for _ in 0..layout.n_blocks {
-                if fetch_ahead > 0 {
-                    fetch(w.wrapping_add(fetch_ahead), layout.block);
-                }
+                fetch(w.wrapping_add(fetch_ahead), layout.block);
                 for dword in 0..8 {
                     let signed = if matches!(ty, WeightType::Q8_0) {
                         _mm512_loadu_si512(w.add(layout.quants + VECTOR_BYTES * dword).cast())

@@ -32,6 +32,7 @@ pub fn project_gated(
     assert!(gate.n_rows().is_multiple_of(BLOCK_LEN), "rows must be whole blocks of {BLOCK_LEN}");
     let (isa, n_tokens) = (pool.isa(), x.n_tokens());
     let n_blocks = gate.n_rows() / BLOCK_LEN;
+    let is_by_token = x.is_by_token();
     let words = out.begin_int8(isa, n_tokens, gate.n_rows());
     if n_tokens == 0 {
         return;
@@ -56,17 +57,17 @@ pub fn project_gated(
             // SAFETY: a block of a panel belongs to one tile.
             let words = unsafe { words.range(at, block_words) };
             let [gate, up] = sums;
-            run_on(isa, QuantiseGated { function, gate, up, words, isa, n_tokens, width: panel.width });
+            run_on(isa, QuantiseGated { function, gate, up, words, width: panel.width, is_by_token });
         };
         #[cfg(target_arch = "x86_64")]
-        if x.is_by_token() {
+        if is_by_token {
             let unpack_and_multiply = |room: &mut amx::Room<'_>| {
                 for block_idx in blocks {
                     let places = (0..2).flat_map(|i| (0..groups_per_block).map(move |group| (i, group)));
                     for (at, (i, group)) in places.clone().enumerate() {
                         let (mat, group_idx) = (mats[i].0, block_idx * groups_per_block + group);
                         if mat.needs() == Operand::Int8 {
-                            room.unpack(at, mat, group_idx, fetch_distance(mat.group_bytes()));
+                            room.unpack(at, mat, group_idx);
                         }
                     }
                     for panel_idx in panels.clone() {
