@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::block::{PageRun, TILE_ROWS, scores, tiles, values};
 use super::{AttentionSpan, Call, Split, Task};
+use crate::aligned::LINE;
 use crate::disjoint::Disjoint;
 use crate::kv::{HeadShape, KvType, PAGE_LEN};
 use crate::simd::{Kernel, Lanes};
@@ -29,7 +30,7 @@ pub(super) struct AttendTask<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) span: &'a AttentionSpan<'a>,
     pub(super) task: Task,
-    /// Whose first keys are fetched at the end.
+    /// Whose first keys are fetched meanwhile.
     pub(super) next: Option<(&'a AttentionSpan<'a>, Task)>,
     pub(super) q: &'a [f32],
     pub(super) out: &'a Disjoint<'a, f32>,
@@ -184,12 +185,8 @@ impl AttendTask<'_> {
             }
             let pages = used.start / PAGE_LEN..used.end.div_ceil(PAGE_LEN);
             for page in pages.clone() {
-                // The first tile fetches for all.
-                let ahead = match page + 1 {
-                    _ if tile > 0 => &[],
-                    next if next < pages.end => page_of(next).0,
-                    _ => page_of(pages.start).1,
-                };
+                // What is read four pages later; the first tile fetches for all.
+                let ahead = if tile == 0 { page_of(page).1 } else { &[] };
                 let of_page =
                     used.start.saturating_sub(page * PAGE_LEN)..PAGE_LEN.min(used.end - page * PAGE_LEN);
                 // SAFETY: n rows of q and of scores are there; keys are a whole page's.
@@ -208,11 +205,9 @@ impl AttendTask<'_> {
                 if !pages.contains(&page) {
                     return (&[][..], &[][..]);
                 }
-                let ahead = match page + 1 {
-                    next if next < pages.end && tile == 0 => page_of(next).1,
-                    next if next == pages.end && tile + 1 == n_tiles => self.after(segment_idx),
-                    _ => &[],
-                };
+                let ahead = self.after(segment_idx, page);
+                let upto = |tile: usize| ahead.len() / LINE * tile / n_tiles * LINE;
+                let ahead = &ahead[upto(tile)..upto(tile + 1)];
                 (page_of(page).1, ahead)
             });
             // SAFETY: as above, n rows of weights and sums, and whole pages of values where keys are used.
@@ -223,20 +218,21 @@ impl AttendTask<'_> {
         }
     }
 
-    /// The keys that are read after a segment, here or by the next task; empty if there are none.
-    fn after(&self, segment_idx: usize) -> &[u8] {
+    /// Keys of a page of the segment that is read next, here or by the next task; empty if there are none.
+    fn after(&self, segment_idx: usize, page: usize) -> &[u8] {
         let AttendTask { call, span, task, next, .. } = self;
-        let key_bytes = call.shape.k * PAGE_LEN * call.kv.kv_type().bytes();
-        let keys = |span: &AttentionSpan<'_>, page_idx: usize, kv_head: usize| {
-            &call.kv.head(span.pages[page_idx], kv_head)[..key_bytes]
+        let (span, task, segment_idx) = match next {
+            _ if segment_idx + 1 < task.first_segment + task.n_segments => (span, task, segment_idx + 1),
+            Some((span, next)) => (span, next, next.first_segment),
+            None => return &[],
         };
-        match next {
-            _ if segment_idx + 1 < task.first_segment + task.n_segments => {
-                keys(span, (segment_idx + 1) * SEGMENT_PAGES, task.kv_head)
-            }
-            Some((span, next)) => keys(span, first_page(call, span, next), next.kv_head),
-            None => &[],
+        let page_idx = segment_idx * SEGMENT_PAGES + page;
+        let end = span.first_pos + task.first_token + task.n_tokens;
+        if page_idx * PAGE_LEN >= end {
+            return &[];
         }
+        let key_bytes = call.shape.k * PAGE_LEN * call.kv.kv_type().bytes();
+        &call.kv.head(span.pages[page_idx], task.kv_head)[..key_bytes]
     }
 
     /// Writes the sums of the segment at hand for the merge.
@@ -249,12 +245,6 @@ impl AttendTask<'_> {
             to[PARTIAL_HEAD..].copy_from_slice(values);
         }
     }
-}
-
-/// The first page that a task reads.
-fn first_page(call: &Call<'_>, span: &AttentionSpan<'_>, task: &Task) -> usize {
-    let seen = (span.first_pos + task.first_token + 1).saturating_sub(call.window);
-    seen.max(task.first_segment * SEGMENT_LEN) / PAGE_LEN
 }
 
 /// Turns a row's scores into exponentials relative to their maximum, 0 outside of `seen` (but within the pairs of vectors
