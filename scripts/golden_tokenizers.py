@@ -23,20 +23,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, Punctuation, Sequence, 
 
 OUT = pathlib.Path(__file__).parent.parent / "testdata/tokenizers"
 
-TRAINING = """\
-The quick brown fox jumps over the lazy dog. It's what we've said they'll do, isn't it? I'd say I'm sure you're RIGHT.
-THE QUICK BROWN FOX; camelCase, PascalCase, HTTPServer, snake_case, kebab-case, iPhone, McDonald, DON'T, don'T.
-Numbers: 0 1 12 123 1234 12345 3.14159 1,000,000 2024-02-29 13:05 0x1F600 10^9 ½ ² ٣٤٥ १२३ Ⅷ.
-def main(argv: list[str]) -> int:\n    for i in range(10):\n        if i % 2 == 0:\n            print(f"{i}: {argv[i]!r}")\n    return 0\n
-fn main() {\n\tlet x = vec![1, 2, 3];\n\tprintln!("{x:?}");\n}\r\n\r\n#include <stdio.h>\n// comment /* block */ https://example.com/a/b?c=d&e=f#g
-你好，世界！今天天气很好，我们去公园散步吧。机器学习模型可以理解中文。人工智能正在改变世界。这是一个测试。
-こんにちは世界。カタカナとひらがなと漢字。東京は日本の首都です。안녕하세요 세계. 한국어 문장입니다.
-Привет, мир! Это проверка. Γειά σου Κόσμε. مرحبا بالعالم، كيف حالك؟ שלום עולם. नमस्ते दुनिया। สวัสดีชาวโลก
-Café naïve résumé über straße ĲSSELMEER Ǆ ǅ ǆ İstanbul ﬁn ŉ. Cafe\u0301 nai\u0308ve.
-😀 😃 👩‍🚀 👨‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇨🇳 🇺🇸 ❤️ ™ © ® € £ ¥ → ≠ ∑ √ ∞ ½.
-(a) [b] {c} <d> "e" 'f' `g` «h» “i” ‘j’ — – … ... !!! ??? ;;; ::: ,,, === --- *** ### $$$ %%% &&& @@@ ~~~ ||| \\\\\\ ///
-the the the and and and of of of to to in in that is was he for it with as his on be at by had not are but from or have
-"""
+TRAINING = (OUT / "training.txt").read_bytes().decode()
 
 NASTY = [
     "", " ", "  ", "   ", "\n", "\n\n", "\n\n\n", "\t", "\t\t", "\r\n", "\r\n\r\n", " \n", "\n ", " \n \n", "\t\n", "\r", "\r\r\n",

@@ -39,7 +39,7 @@ part "lint" bash scripts/lint.sh
 part "web unit tests" npm --prefix web run --silent test
 part "rust tests" sh tests/postgres.sh run cargo test --release --workspace --quiet --no-fail-fast
 export DAYBREAK_BIN="$PWD/target/release/daybreak"
-part "openai package" bash tests/sdk/run.sh
+part "python packages" bash tests/sdk/run.sh
 part "browser tests" bash tests/browser/run.sh
 
 echo

@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Quantize(Quantize),
     /// Measure how well a model predicts a text, and how far it is from another.
     Perplexity(Perplexity),
+    /// Make a model of your own from text, stage by stage.
+    Train(Train),
     /// Print the completion script for a shell (bash, zsh, fish, elvish, powershell).
     Completions {
         /// The shell to complete for.
@@ -424,6 +426,66 @@ pub(crate) struct Perplexity {
     pub(crate) threads: Option<u16>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+}
+
+/// `daybreak train`
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    #[command(subcommand)]
+    pub(crate) stage: TrainStage,
+}
+
+/// One stage from text to a model.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrainStage {
+    /// Learn a vocabulary from texts (byte-level BPE).
+    Tokenizer(TrainTokenizer),
+}
+
+/// Printed under `daybreak train tokenizer --help`.
+const TEXTS: &str = "\
+Texts are files or folders: plain text and Markdown (a file is a document), HTML (a page is a document), JSONL (a line is a
+document: the field \"text\", or a chat's \"messages\"), and all of these in .gz and .zip. DIR gets tokenizer.json, which
+`tokenizers` and `transformers` read, and tokenizer.gguf, which `daybreak tokenize` and llama.cpp read.
+
+  daybreak train tokenizer books/ chats.jsonl.gz --out my-tokenizer --vocab-size 8192
+  daybreak tokenize my-tokenizer/tokenizer.gguf \"some text\"";
+
+/// `daybreak train tokenizer`
+#[derive(Debug, Args)]
+#[command(after_help = TEXTS)]
+pub(crate) struct TrainTokenizer {
+    /// Files and folders to learn from.
+    #[arg(value_name = "TEXT", required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) texts: Vec<PathBuf>,
+    /// The folder to write.
+    #[arg(short, long = "out", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    /// Tokens in all: special tokens, the 256 bytes, and what is merged.
+    #[arg(long, value_name = "N", default_value_t = 32_768)]
+    pub(crate) vocab_size: u32,
+    /// A control token; give it again for each. The first ends a text.
+    #[arg(long = "special-token", value_name = "TEXT", default_values = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"])]
+    pub(crate) special_tokens: Vec<String>,
+    /// How text is cut into words before anything is merged, by the name that GGUF files have for it. qwen2 keeps
+    /// digits apart; deepseek-coder does so too and keeps Chinese apart from Latin letters.
+    #[arg(long, value_name = "NAME", default_value = "qwen2")]
+    pub(crate) pre: String,
+    /// Pairs that occur less often are not merged.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) min_count: u64,
+    /// Leave out records that cannot be read, and name the first of them at the end.
+    #[arg(long)]
+    pub(crate) skip_broken: bool,
+    /// Write into DIR even if it is not empty.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Threads that count [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 }
 
 /// `64M` → 67,108,864.

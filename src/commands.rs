@@ -11,3 +11,4 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod tokenize;
+pub(crate) mod train;

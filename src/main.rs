@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => commands::bench::bench(args),
         Command::Quantize(args) => commands::quantize::quantize(args),
         Command::Perplexity(args) => commands::perplexity::perplexity(args),
+        Command::Train(args) => commands::train::train(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "daybreak", &mut std::io::stdout());
             Ok(())

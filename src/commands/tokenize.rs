@@ -17,8 +17,7 @@ pub(crate) fn tokenize(args: cli::Tokenize) -> Result<()> {
             None => bail!("no text; give one, as in: daybreak tokenize {} \"some text\"", args.model),
         },
     };
-    let model = ModelSettings::new(&args.data)?.open(&args.model, None)?;
-    let tokenizer = &model.tokenizer;
+    let tokenizer = models::open_tokenizer(&ModelSettings::new(&args.data)?.library.resolve(&args.model)?)?;
     let specials = if args.special { Specials::Parse } else { Specials::AsText };
     let ids = match args.bos {
         true => tokenizer.encode_with_bos(&text, specials),

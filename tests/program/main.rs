@@ -6,6 +6,7 @@ mod kept;
 mod quantize;
 mod serve;
 mod serving;
+mod train;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

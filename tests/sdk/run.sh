@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# OpenAI's Python package against the built server, with a key. Needs: the binary, the default model in the
-# cache (`make test-setup`), python3 with venv. The package goes into .venv-sdk beside this file.
+# Python packages of others against the built binary: OpenAI's against the server, with a key, and Hugging Face's
+# `tokenizers` against the files of a vocabulary that was learnt. Needs: the binary, the default model in the
+# cache (`make test-setup`), python3 with venv. The packages go into .venv-sdk beside this file.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${DAYBREAK_BIN:-$here/../../target/release/daybreak}
@@ -24,3 +25,4 @@ done
 [ -n "$BASE_URL" ] || { echo "the server printed no address within 20 s:"; cat "$data/log"; exit 1; }
 export BASE_URL
 "$python" "$here/openai_sdk.py"
+DAYBREAK_BIN="$bin" "$python" "$here/tokenizer_files.py"

@@ -17,6 +17,7 @@ mod error;
 mod isa;
 mod kv;
 mod machine;
+mod matmul;
 mod norm;
 mod packed;
 mod pool;
@@ -27,6 +28,7 @@ mod select;
 mod simd;
 #[cfg(test)]
 mod test_data;
+mod training;
 
 pub use activations::{Activations, Gate};
 pub use attention::{AttentionSpan, attention};
@@ -36,6 +38,7 @@ pub use error::KernelError;
 pub use isa::Isa;
 pub use kv::{KvLayer, KvType, PAGE_LEN};
 pub use machine::MachinePeaks;
+pub use matmul::{Into, Matrix, Precision, matmul};
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{Operand, PackedMatrix};
 pub use pool::Pool;
@@ -43,3 +46,7 @@ pub use project::{MAX_MATRICES, project, project_add, project_gated};
 pub use quantize::requantize;
 pub use rope::{RopeKind, RopeTable, rope};
 pub use select::{argmax, finite, log_softmax, log_sum_exp, max, top_k};
+pub use training::{
+    AdamW, CausalAttention, GateFunction, adamw, attention_backward, attention_forward, cross_entropy,
+    gate_backward, gate_forward, rms_norm_backward, rms_norm_forward, sum_of_squares,
+};

@@ -75,7 +75,7 @@ impl OpenModel {
         let config = ModelConfig::from_gguf(&gguf).map_err(|error| fail(error.into()))?;
         weights::check_tensors(&gguf, &config).map_err(|error| fail(error.into()))?;
         let metadata = weights::vocabulary_metadata(&gguf).map_err(|error| fail(error.into()))?;
-        let tokenizer = vocabulary::tokenizer(&metadata, &config).map_err(fail)?;
+        let tokenizer = vocabulary::tokenizer(&metadata, config.vocab_size).map_err(fail)?;
         let mut warnings: Vec<Warning> = (tokenizer.warnings().iter())
             .map(|warning| Warning { code: "tokenizer", message: warning.to_string() })
             .collect();
@@ -120,6 +120,18 @@ impl OpenModel {
         let primary = language.split(['-', '_']).next().unwrap_or(language).to_lowercase();
         self.languages.is_empty() || self.languages.contains(&primary)
     }
+}
+
+/// The tokenizer alone, also of a file that holds nothing else.
+///
+/// # Errors
+/// Where the file is damaged or its vocabulary contradicts itself.
+pub fn open_tokenizer(model: &LocalModel) -> Result<Tokenizer, OpenError> {
+    let fail =
+        |problem: OpenProblem| OpenError { path: model.path().to_path_buf(), problem: Box::new(problem) };
+    let gguf = Gguf::open(model.path()).map_err(|error| fail(error.into()))?;
+    let metadata = weights::vocabulary_metadata(&gguf).map_err(|error| fail(error.into()))?;
+    vocabulary::tokenizer(&metadata, metadata.tokens.len()).map_err(fail)
 }
 
 /// What the catalog says of this file: by its digest, or by the name under which it lies in one of our folders.

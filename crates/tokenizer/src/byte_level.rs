@@ -28,6 +28,28 @@ pub(crate) fn decode_into(text: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// The bytes in the order of the characters that spell them, which is that of the ids in GPT-2's vocabulary.
+pub(crate) fn alphabet() -> [u8; 256] {
+    let mut bytes: [u8; 256] = std::array::from_fn(|byte| byte as u8);
+    bytes.sort_by_key(|&byte| char_of_byte(byte));
+    bytes
+}
+
+/// Spells bytes in the alphabet.
+pub(crate) fn encode(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().map(|&byte| char_of_byte(byte)).collect::<String>().into_bytes()
+}
+
+fn char_of_byte(byte: u8) -> char {
+    let code = match byte {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => u32::from(byte),
+        0x00..=0x20 => 0x100 + u32::from(byte),
+        0x7F..=0xA0 => 0x121 + u32::from(byte - 0x7F),
+        0xAD => 0x143,
+    };
+    char::from_u32(code).expect("every code here is below the surrogates")
+}
+
 /// The byte that the non-ASCII character with this code spells.
 fn byte_of_char(code: u32) -> Option<u8> {
     match code {
@@ -42,7 +64,7 @@ fn byte_of_char(code: u32) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::decode_into;
+    use super::{decode_into, encode};
 
     /// GPT-2's own construction of the alphabet.
     fn alphabet() -> Vec<char> {
@@ -69,6 +91,17 @@ mod tests {
             assert!(decode_into(c.to_string().as_bytes(), &mut out));
             assert_eq!(out, [u8::try_from(byte).unwrap()], "{c:?}");
         }
+    }
+
+    #[test]
+    fn every_byte_is_spelled_by_its_character() {
+        for (byte, c) in alphabet().into_iter().enumerate() {
+            assert_eq!(encode(&[u8::try_from(byte).unwrap()]), c.to_string().as_bytes());
+        }
+        let mut chars = alphabet();
+        chars.sort_unstable();
+        let spelled: Vec<u8> = super::alphabet().iter().flat_map(|&byte| encode(&[byte])).collect();
+        assert_eq!(spelled, chars.into_iter().collect::<String>().into_bytes());
     }
 
     #[test]

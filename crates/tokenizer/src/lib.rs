@@ -4,7 +4,7 @@
 //! enters; [`ChatTemplate`] turns messages into text that remembers which of its bytes are data, so that
 //! [`Tokenizer::encode_rendered`] gives the template's words their special tokens and the user's words none.
 //! [`Grammar`] says which token may come next in an answer that must have a form;
-//! [`TokenStream`], [`StopStrings`] and [`ReasoningParser`] stand between an answer's ids and the screen.
+//! [`BpeTraining`] learns a vocabulary from text. [`TokenStream`], [`StopStrings`] and [`ReasoningParser`] stand between an answer's ids and the screen.
 //!
 //! The crate knows no model files: whoever reads one fills the vocabulary.
 
@@ -23,6 +23,8 @@ mod special_tokens;
 mod word_cache;
 
 mod tokenizer;
+
+mod training;
 
 mod stop_strings;
 mod token_stream;
@@ -43,9 +45,10 @@ pub use grammar::{
     MAX_CHOICES, MAX_GRAMMAR_BYTES,
 };
 pub use one_line::one_line;
-pub use pre_tokenizer::known_pre_tokenizers;
+pub use pre_tokenizer::{PreTokenizerFacts, known_pre_tokenizers, pre_tokenizer_facts};
 pub use reasoning::{Delta, Reasoning, ReasoningParser};
 pub use stop_strings::StopStrings;
 pub use token_stream::TokenStream;
 pub use tokenizer::{Specials, Tokenizer, TokenizerError, TokenizerWarning};
+pub use training::{BpeTraining, TrainedBpe, TrainingError, WordCounts};
 pub use vocabulary::{TokenId, TokenKind, Vocabulary, VocabularyKind};

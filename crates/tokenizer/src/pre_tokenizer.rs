@@ -48,6 +48,25 @@ fn cut(stages: &[Pattern], text: &[u8], word: &mut dyn FnMut(&[u8])) {
     }
 }
 
+/// What a pre-tokenizer does, as other programs are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreTokenizerFacts {
+    /// Regular expressions, each cutting the pieces of the one before into matches and what lies between.
+    pub expressions: Vec<String>,
+    /// Text is composed (NFC) first.
+    pub nfc: bool,
+    /// A whole word that is a token is that token, whatever the merges say.
+    pub ignore_merges: bool,
+}
+
+/// The facts of the pre-tokenizer with this name of `tokenizer.ggml.pre`, if it is known.
+#[must_use]
+pub fn pre_tokenizer_facts(name: &str) -> Option<PreTokenizerFacts> {
+    let recipe = recipe(name)?;
+    let expressions = recipe.stages().iter().map(Pattern::to_string).collect();
+    Some(PreTokenizerFacts { expressions, nfc: recipe.nfc, ignore_merges: recipe.ignore_merges })
+}
+
 /// Names of `tokenizer.ggml.pre` that are known; any other falls back to `default` with a warning.
 pub fn known_pre_tokenizers() -> impl Iterator<Item = &'static str> {
     table::RECIPES.iter().flat_map(|recipe| recipe.names.iter().copied())

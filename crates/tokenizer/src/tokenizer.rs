@@ -324,7 +324,7 @@ impl Call<'_> {
 }
 
 /// NFC of the text, its invalid bytes kept as they are; `None` where nothing changes.
-fn compose(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn compose(text: &[u8]) -> Option<Vec<u8>> {
     // Below U+0300 nothing combines: the UTF-8 of what does begins with 0xCC or more.
     if text.iter().all(|&byte| byte < 0xCC) {
         return None;

@@ -1,15 +1,12 @@
 //! A file's vocabulary → the tokenizer's plain one, with every special id checked.
 
 use tokenizer::{TokenKind, Tokenizer, Vocabulary, VocabularyKind};
-use weights::{ModelConfig, VocabularyMetadata};
+use weights::VocabularyMetadata;
 
 use super::error::OpenProblem;
 
-/// Builds the tokenizer that `metadata` describes.
-pub(super) fn tokenizer(
-    metadata: &VocabularyMetadata<'_>,
-    config: &ModelConfig,
-) -> Result<Tokenizer, OpenProblem> {
+/// Builds the tokenizer that `metadata` describes, of a model whose embedding matrix has `n_rows` rows.
+pub(super) fn tokenizer(metadata: &VocabularyMetadata<'_>, n_rows: usize) -> Result<Tokenizer, OpenProblem> {
     if metadata.tokens.is_empty() {
         return Err(OpenProblem::NoVocabulary);
     }
@@ -22,7 +19,7 @@ pub(super) fn tokenizer(
         }
     };
     // The embedding matrix may have more rows than there are tokens (padding), never fewer.
-    let n_tokens = metadata.tokens.len().min(config.vocab_size);
+    let n_tokens = metadata.tokens.len().min(n_rows);
     for (name, id) in [
         ("tokenizer.ggml.bos_token_id", metadata.bos_token_id),
         ("tokenizer.ggml.eos_token_id", metadata.eos_token_id),

@@ -1,5 +1,7 @@
 //! Scanners for the expressions in use. Each stands beside the expression it equals.
 
+use std::fmt;
+
 use crate::char_class::{
     Char, Classes, LETTER, LOWER, MARK, MODIFIER, NEWLINE, NUMBER, OTHER_LETTER, PUNCTUATION, SPACE, SYMBOL,
     TITLE, UPPER, char_at,
@@ -55,6 +57,74 @@ pub(crate) struct Words {
 pub(crate) struct CharSet {
     pub(crate) classes: Classes,
     pub(crate) ranges: &'static [(u32, u32)],
+}
+
+const CONTRACTIONS: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+
+impl fmt::Display for Pattern {
+    /// The expression, as the crate `tokenizers` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = |max: usize| match max {
+            1 => r"\p{N}".to_owned(),
+            usize::MAX => r"\p{N}+".to_owned(),
+            max => format!(r"\p{{N}}{{1,{max}}}"),
+        };
+        match self {
+            Pattern::Gpt2 => {
+                f.write_str(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+            }
+            Pattern::Words(Words { contractions, max_digits, letters, newline_tail }) => {
+                if *contractions {
+                    write!(f, "{CONTRACTIONS}|")?;
+                }
+                let (word, others) = if *letters == LETTER {
+                    (r"\p{L}", r"[^\s\p{L}\p{N}]")
+                } else {
+                    (r"[\p{L}\p{M}]", r"[^\s\p{L}\p{M}\p{N}]")
+                };
+                let tail = if *newline_tail { r"[\r\n]*" } else { "" };
+                let digits = digits(*max_digits);
+                write!(f, r"[^\r\n\p{{L}}\p{{N}}]?{word}+|{digits}| ?{others}+{tail}|\s*[\r\n]+|\s+(?!\S)|\s+")
+            }
+            Pattern::CasedWords { contractions, max_digits } => {
+                let (head, tail) = (r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]");
+                let end = if *contractions { format!("{CONTRACTIONS}?") } else { String::new() };
+                let digits = digits(*max_digits);
+                write!(
+                    f,
+                    r"[^\r\n\p{{L}}\p{{N}}]?{head}*{tail}+{end}|[^\r\n\p{{L}}\p{{N}}]?{head}+{tail}*{end}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+                )
+            }
+            Pattern::DeepSeekV3 => f.write_str(
+                r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
+            ),
+            Pattern::SpacedRun(set) => write!(f, r"\s?{set}+"),
+            Pattern::Run { set, max: 1 } => write!(f, "{set}"),
+            Pattern::Run { set, max: usize::MAX } => write!(f, "{set}+"),
+            Pattern::Run { set, max } => write!(f, "{set}{{1,{max}}}"),
+            Pattern::ThreeDigits => f.write_str("[0-9][0-9][0-9]"),
+            Pattern::TrailingSpace => f.write_str(r"\s+$"),
+            Pattern::NotSentenceMarks => f.write_str(r" ?[^(\s|.,!?…。，、।۔،)]+"),
+        }
+    }
+}
+
+impl fmt::Display for CharSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (classes, name) in [(LETTER, "L"), (NUMBER, "N"), (PUNCTUATION, "P")] {
+            if self.classes & classes == classes {
+                write!(f, r"\p{{{name}}}")?;
+            }
+        }
+        for &(first, last) in self.ranges {
+            write!(f, r"\x{{{first:X}}}")?;
+            if last > first {
+                write!(f, r"-\x{{{last:X}}}")?;
+            }
+        }
+        f.write_str("]")
+    }
 }
 
 impl CharSet {

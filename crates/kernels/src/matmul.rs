@@ -1,0 +1,321 @@
+//! Matrices times matrices, as training needs them: in f32, or with both sides rounded to bf16 and sums in f32.
+//!
+//! The right side is packed once, in panels as wide as a tile of registers; the left side block by block by whoever
+//! multiplies it, so that both are read in one piece, and rounded or transposed on the way. Every sum runs over K in
+//! order, in steps of [`DEPTH`] words that are added to the result one after the other: a number of the result depends
+//! on neither the tile it is in nor the number of threads.
+#![allow(unsafe_code)]
+
+mod pack;
+mod tile;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::aligned::AlignedWords;
+use crate::disjoint::Disjoint;
+use crate::simd::{Kernel, Lanes, run_on, run_on_with_bf16};
+use crate::{Isa, Pool};
+
+pub(crate) use pack::LeftBlock;
+use pack::{pack_left, pack_right};
+use tile::{TILE_ROWS, Tile, multiply};
+
+/// Words of K in a block: floats, or pairs of bf16.
+const DEPTH: usize = 256;
+/// Rows of the left side that are packed at a time: with [`DEPTH`] words each they fit the second cache.
+const BLOCK_ROWS: usize = 96;
+/// Fewer tasks than these for each worker are cut by columns too.
+const TASKS_PER_WORKER: usize = 4;
+
+/// In what the factors of a product are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// Both factors rounded to bf16 (nearest even), their products and sums in single precision. Where the processor
+    /// has no such products this is [`Precision::F32`].
+    Bf16,
+}
+
+/// Numbers in rows, or what they are when rows and columns change places.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    n_rows: usize,
+    n_cols: usize,
+    /// From one row as it is stored to the next.
+    stride: usize,
+    is_transposed: bool,
+}
+
+impl<'a> Matrix<'a> {
+    /// `data: [n_rows, n_cols]`
+    ///
+    /// # Panics
+    /// When there are fewer or more numbers.
+    #[must_use]
+    pub fn new(data: &'a [f32], n_rows: usize, n_cols: usize) -> Matrix<'a> {
+        assert_eq!(data.len(), n_rows * n_cols, "the matrix must be [{n_rows}, {n_cols}]");
+        Matrix { data, n_rows, n_cols, stride: n_cols, is_transposed: false }
+    }
+
+    /// The first `n_cols` of every `stride` numbers, as rows.
+    ///
+    /// # Panics
+    /// When rows overlap or there are too few numbers.
+    #[must_use]
+    pub fn strided(data: &'a [f32], n_rows: usize, n_cols: usize, stride: usize) -> Matrix<'a> {
+        assert!(n_cols <= stride, "rows of {n_cols} numbers do not fit a stride of {stride}");
+        assert!(n_rows == 0 || data.len() >= (n_rows - 1) * stride + n_cols, "too few numbers");
+        Matrix { data, n_rows, n_cols, stride, is_transposed: false }
+    }
+
+    /// Columns for rows; nothing is moved.
+    #[must_use]
+    pub fn transposed(self) -> Matrix<'a> {
+        let Matrix { data, n_rows, n_cols, stride, is_transposed } = self;
+        Matrix { data, n_rows: n_cols, n_cols: n_rows, stride, is_transposed: !is_transposed }
+    }
+
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// How far apart two numbers of neighbouring rows, and of neighbouring columns, are.
+    fn strides(&self) -> (usize, usize) {
+        if self.is_transposed { (1, self.stride) } else { (self.stride, 1) }
+    }
+}
+
+/// What becomes of what was in the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    /// The product takes its place.
+    Replace,
+    /// The product is added to it.
+    Add,
+}
+
+thread_local! {
+    /// The packed right side, kept so that no call allocates.
+    static RIGHT: RefCell<AlignedWords> = RefCell::default();
+    /// A worker's packed block of the left side.
+    static LEFT: RefCell<AlignedWords> = RefCell::default();
+}
+
+/// out = left · right, or out += left · right; left: `[m, k]`, right: `[k, n]`, out: `[m, n]`.
+///
+/// # Panics
+/// When shapes do not fit.
+pub fn matmul(
+    pool: &Pool,
+    precision: Precision,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    out: &mut [f32],
+    into: Into,
+) {
+    let (m, n, k) = (left.n_rows, right.n_cols, left.n_cols);
+    assert_eq!(right.n_rows, k, "the left side's columns must be the right side's rows");
+    assert_eq!(out.len(), m * n, "the result must be [{m}, {n}]");
+    if k == 0 && into == Into::Replace {
+        out.fill(0.0);
+    }
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    let isa = pool.isa();
+    let is_bf16 = precision == Precision::Bf16 && isa.has_bf16();
+    let width = tile::width(isa);
+    let n_words = if is_bf16 { k.div_ceil(2) } else { k };
+    let (n_panels, panel_len) = (n.div_ceil(width), n_words * width);
+    RIGHT.with_borrow_mut(|room| {
+        room.at_least(n_panels * panel_len);
+        let packed = Disjoint::new(&mut room.as_mut_slice()[..n_panels * panel_len]);
+        pool.run(n_panels, &|panel, _| {
+            // SAFETY: each panel is packed once.
+            let to = unsafe { packed.range(panel * panel_len, panel_len) };
+            dispatch(isa, is_bf16, PackRight { right, panel, is_bf16, to });
+        });
+        let right = PackedRight { words: &room.as_slice()[..n_panels * panel_len], n_words, n_cols: n };
+        let n_blocks = m.div_ceil(BLOCK_ROWS);
+        let n_wanted = TASKS_PER_WORKER * pool.n_threads();
+        let n_parts = n_wanted.div_ceil(n_blocks).min(n_panels);
+        let out = Disjoint::new(out);
+        pool.run(n_blocks * n_parts, &|task, _| {
+            let (block, part) = (task / n_parts, task % n_parts);
+            let panels = n_panels * part / n_parts..n_panels * (part + 1) / n_parts;
+            let rows = block * BLOCK_ROWS..m.min((block + 1) * BLOCK_ROWS);
+            LEFT.with_borrow_mut(|room| {
+                room.at_least(LeftBlock::WORDS);
+                let room = room.as_mut_slice();
+                let out = Rows { data: &out, first: 0, stride: n };
+                dispatch(isa, is_bf16, Block { left, right, rows, panels, is_bf16, into, out, room });
+            });
+        });
+    });
+}
+
+fn dispatch<K: Kernel>(isa: Isa, is_bf16: bool, kernel: K) -> K::Out {
+    if is_bf16 { run_on_with_bf16(isa, kernel) } else { run_on(isa, kernel) }
+}
+
+struct PackRight<'a> {
+    right: Matrix<'a>,
+    panel: usize,
+    is_bf16: bool,
+    to: &'a mut [u32],
+}
+
+impl Kernel for PackRight<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let PackRight { right, panel, is_bf16, to } = self;
+        if is_bf16 {
+            pack_right::<L, true>(right, panel, to);
+        } else {
+            pack_right::<L, false>(right, panel, to);
+        }
+    }
+}
+
+/// Some rows of the result by some panels of its columns.
+struct Block<'a> {
+    left: Matrix<'a>,
+    right: PackedRight<'a>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    is_bf16: bool,
+    into: Into,
+    out: Rows<'a>,
+    room: &'a mut [u32],
+}
+
+impl Kernel for Block<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Block { left, right, rows, panels, is_bf16, into, out, room } = self;
+        if is_bf16 {
+            product::<L, true>(l, left, right, rows, panels, into, &out, room);
+        } else {
+            product::<L, false>(l, left, right, rows, panels, into, &out, room);
+        }
+    }
+}
+
+/// A right side, packed.
+#[derive(Clone, Copy)]
+pub(crate) struct PackedRight<'a> {
+    pub(crate) words: &'a [u32],
+    /// Words of K in a panel.
+    pub(crate) n_words: usize,
+    pub(crate) n_cols: usize,
+}
+
+/// The result, rows of which several may write at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) data: &'a Disjoint<'a, f32>,
+    /// Where the first row begins.
+    pub(crate) first: usize,
+    /// From one row to the next.
+    pub(crate) stride: usize,
+}
+
+impl PackedRight<'_> {
+    /// Panels of its first columns.
+    #[inline(always)]
+    pub(crate) fn panels<L: Lanes>(&self) -> Range<usize> {
+        0..self.n_cols.div_ceil(tile::width_of::<L>())
+    }
+}
+
+/// Packs a right side whole.
+#[inline(always)]
+pub(crate) fn pack<'a, L: Lanes, const PAIRS: bool>(
+    right: Matrix<'_>,
+    room: &'a mut AlignedWords,
+) -> PackedRight<'a> {
+    let n_words = if PAIRS { right.n_rows.div_ceil(2) } else { right.n_rows };
+    let panel_len = n_words * tile::width_of::<L>();
+    let n_panels = right.n_cols.div_ceil(tile::width_of::<L>());
+    room.at_least(n_panels * panel_len);
+    let room = room.as_mut_slice();
+    for panel in 0..n_panels {
+        pack_right::<L, PAIRS>(right, panel, &mut room[panel * panel_len..][..panel_len]);
+    }
+    PackedRight { words: &room[..n_panels * panel_len], n_words, n_cols: right.n_cols }
+}
+
+/// Rows of `left`, which may be less deep than `right`, by panels of `right`. `room`: [`LeftBlock::WORDS`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // a product, its part and where it goes
+pub(crate) fn product<L: Lanes, const PAIRS: bool>(
+    l: L,
+    left: Matrix<'_>,
+    right: PackedRight<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    into: Into,
+    out: &Rows<'_>,
+    room: &mut [u32],
+) {
+    if left.is_transposed {
+        blocks::<L, PAIRS, true>(l, left, right, rows, panels, into, out, room);
+    } else {
+        blocks::<L, PAIRS, false>(l, left, right, rows, panels, into, out, room);
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // as above
+fn blocks<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
+    l: L,
+    left: Matrix<'_>,
+    right: PackedRight<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    into: Into,
+    out: &Rows<'_>,
+    room: &mut [u32],
+) {
+    let width = tile::width_of::<L>();
+    let n_words = if PAIRS { left.n_cols.div_ceil(2) } else { left.n_cols };
+    assert!(
+        n_words <= right.n_words,
+        "the left side is {n_words} words deep, the right side {}",
+        right.n_words
+    );
+    for first in rows.clone().step_by(BLOCK_ROWS) {
+        let n_rows = BLOCK_ROWS.min(rows.end - first);
+        for from in (0..n_words).step_by(DEPTH) {
+            let depth = DEPTH.min(n_words - from);
+            pack_left::<L, PAIRS, TRANSPOSED>(left, first..first + n_rows, from, depth, room);
+            let adds = from > 0 || into == Into::Add;
+            for panel in panels.clone() {
+                let words = &right.words[(panel * right.n_words + from) * width..][..depth * width];
+                let first_col = panel * width;
+                for row in (0..n_rows).step_by(TILE_ROWS) {
+                    let tile = Tile {
+                        n_rows: TILE_ROWS.min(n_rows - row),
+                        n_cols: width.min(right.n_cols - first_col),
+                        depth,
+                        left: room[LeftBlock::at::<TRANSPOSED>(row)..].as_ptr(),
+                        right: words.as_ptr(),
+                        first: out.first + (first + row) * out.stride + first_col,
+                        row_len: out.stride,
+                        adds,
+                    };
+                    // SAFETY: a task alone writes its rows and columns; both sides are packed as deep as said.
+                    unsafe { multiply::<L, PAIRS, TRANSPOSED>(l, &tile, out.data) };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Against double precision, in every shape, order and instruction set, and bit for bit with any number of threads.
+#![allow(clippy::unwrap_used)]
+
+use half::bf16;
+
+use super::*;
+use crate::test_data::{available_pools, random_floats};
+
+fn isas() -> impl Iterator<Item = Isa> {
+    available_pools().into_iter().map(|pool| pool.isa())
+}
+
+/// The matrix, or the same stored the other way round.
+fn stored<'a>(
+    data: &'a [f32],
+    room: &'a mut Vec<f32>,
+    n_rows: usize,
+    n_cols: usize,
+    transposed: bool,
+) -> Matrix<'a> {
+    if !transposed {
+        return Matrix::new(data, n_rows, n_cols);
+    }
+    *room = (0..data.len()).map(|i| data[i % n_rows * n_cols + i / n_rows]).collect();
+    Matrix::new(room, n_cols, n_rows).transposed()
+}
+
+#[test]
+fn products_equal_double_precision_in_every_shape_and_order() {
+    let shapes = [
+        (1, 1, 1),
+        (1, 70, 3),
+        (6, 64, 256),
+        (7, 65, 257),
+        (13, 16, 512),
+        (97, 130, 100),
+        (100, 5, 1031),
+        (200, 200, 600),
+    ];
+    for isa in isas() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let is_bf16 = precision == Precision::Bf16 && isa.has_bf16();
+            let round = |x: f32| f64::from(if is_bf16 { bf16::from_f32(x).to_f32() } else { x });
+            let pool = Pool::new(2, isa).unwrap();
+            for (m, n, k) in shapes {
+                let (left, right, before) =
+                    (random_floats(1, m * k), random_floats(2, k * n), random_floats(3, m * n));
+                for order in 0..8 {
+                    let (mut left_room, mut right_room) = (Vec::new(), Vec::new());
+                    let a = stored(&left, &mut left_room, m, k, order & 1 != 0);
+                    let b = stored(&right, &mut right_room, k, n, order & 2 != 0);
+                    let into = if order & 4 != 0 { Into::Add } else { Into::Replace };
+                    let mut out = before.clone();
+                    matmul(&pool, precision, a, b, &mut out, into);
+                    for (i, &x) in out.iter().enumerate() {
+                        let (row, col) = (i / n, i % n);
+                        let terms = (0..k).map(|j| round(left[row * k + j]) * round(right[j * n + col]));
+                        let start = if into == Into::Add { f64::from(before[i]) } else { 0.0 };
+                        let (sum, size) =
+                            terms.fold((start, start.abs()), |(sum, size), x| (sum + x, size + x.abs()));
+                        let error = (f64::from(x) - sum).abs();
+                        assert!(
+                            error <= 1e-6 * size,
+                            "{isa:?} {precision:?} {m}x{n}x{k} order {order}: {x} for {sum}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_with_any_threads_and_among_any_others() {
+    let (m, n, k) = (150, 140, 700);
+    let (left, right) = (random_floats(1, m * k), random_floats(2, k * n));
+    for isa in isas() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let product = |n_threads: usize, n_rows: usize| {
+                let mut out = vec![0.0; n_rows * n];
+                let pool = Pool::new(n_threads, isa).unwrap();
+                let rows = Matrix::new(&left[..n_rows * k], n_rows, k);
+                matmul(&pool, precision, rows, Matrix::new(&right, k, n), &mut out, Into::Replace);
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let whole = product(1, m);
+            assert_eq!(product(3, m), whole);
+            for n_rows in [1, 5, 100] {
+                assert_eq!(product(2, n_rows), whole[..n_rows * n]);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_so() {
+    for isa in isas() {
+        let pool = Pool::new(1, isa).unwrap();
+        for precision in [Precision::F32, Precision::Bf16] {
+            for x in [f32::NAN, f32::from_bits(0x7fff_ffff), f32::INFINITY, -f32::INFINITY] {
+                let mut left = vec![1.0; 2 * 8];
+                left[3] = x;
+                let right = vec![1.0; 8 * 20];
+                let mut out = vec![0.0; 2 * 20];
+                matmul(
+                    &pool,
+                    precision,
+                    Matrix::new(&left, 2, 8),
+                    Matrix::new(&right, 8, 20),
+                    &mut out,
+                    Into::Replace,
+                );
+                assert!(
+                    out[..20].iter().all(|y| if x.is_nan() { y.is_nan() } else { *y == x }),
+                    "{x}: {out:?}"
+                );
+                assert!(out[20..].iter().all(|&y| y == 8.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_product_of_nothing_is_zero() {
+    let pool = Pool::new(1, Isa::Scalar).unwrap();
+    let mut out = [5.0; 6];
+    matmul(&pool, Precision::F32, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Into::Add);
+    assert_eq!(out, [5.0; 6]);
+    matmul(&pool, Precision::F32, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Into::Replace);
+    assert_eq!(out, [0.0; 6]);
+}

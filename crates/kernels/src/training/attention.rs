@@ -1,0 +1,421 @@
+//! Causal attention over whole sequences, forward and backward.
+//!
+//! Scores exist for a block of queries at a time and are computed again in the backward pass, from the logarithm of
+//! each row's sum (Dao et al. 2022, arXiv:2205.14135). A sequence's key-value head is one task, with all the heads that
+//! share it: what several queries add to the gradient of a key is added in one order.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::f32::consts::LOG2_E;
+use std::ops::Range;
+
+use crate::Pool;
+use crate::aligned::AlignedWords;
+use crate::disjoint::Disjoint;
+use crate::matmul::{Into, LeftBlock, Matrix, PackedRight, Precision, Rows, pack, product};
+use crate::simd::{Kernel, Lanes, run_on, run_on_with_bf16};
+
+/// Queries of a block: as many rows as a block of a product has.
+const QUERIES: usize = 96;
+
+/// What is the same for both passes.
+#[derive(Debug, Clone, Copy)]
+pub struct CausalAttention<'a> {
+    /// Heads of the queries.
+    pub n_heads: usize,
+    /// Heads of keys and values; each serves `n_heads / n_kv_heads` heads of the queries.
+    pub n_kv_heads: usize,
+    /// Numbers of a head.
+    pub head_dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// How many keys a query sees at most, its own among them.
+    pub window: Option<usize>,
+    /// Rows of each sequence, in order; a row in none of them gets nothing.
+    pub sequences: &'a [Range<usize>],
+    /// In what the factors of the products are.
+    pub precision: Precision,
+}
+
+/// out = softmax(scale · q kᵀ, causal) v, and the logarithm (base 2) of each row's sum of exponentials.
+///
+/// q, out: `[n_rows, n_heads, head_dim]`; k, v: `[n_rows, n_kv_heads, head_dim]`; log_sums: `[n_heads, n_rows]`
+///
+/// # Panics
+/// When shapes do not fit or sequences overlap.
+pub fn attention_forward(
+    pool: &Pool,
+    shape: &CausalAttention<'_>,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &mut [f32],
+    log_sums: &mut [f32],
+) {
+    let n_rows = shape.check(q, k, v);
+    assert_eq!(out.len(), q.len(), "out must be as large as q");
+    assert_eq!(log_sums.len(), n_rows * shape.n_heads, "log_sums must be [n_heads, n_rows]");
+    let (out, log_sums) = (&Disjoint::new(out), &Disjoint::new(log_sums));
+    shape.run(pool, &|sequence, kv_head, is_bf16, room| {
+        let task = Task { shape, sequence, kv_head, is_bf16, n_rows, q, k, v, room };
+        shape.dispatch(pool, Forward { task, out, log_sums });
+    });
+}
+
+/// Gradients of q, k and v, which take the place of what is there, from that of `out`.
+///
+/// `out` and `log_sums` as [`attention_forward`] gave them; `d_out`, `dq` as q, `dk`, `dv` as k
+///
+/// # Panics
+/// When shapes do not fit or sequences overlap.
+#[allow(clippy::too_many_arguments)] // what goes in and what comes out
+pub fn attention_backward(
+    pool: &Pool,
+    shape: &CausalAttention<'_>,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &[f32],
+    log_sums: &[f32],
+    d_out: &[f32],
+    dq: &mut [f32],
+    dk: &mut [f32],
+    dv: &mut [f32],
+) {
+    let n_rows = shape.check(q, k, v);
+    assert!([out.len(), d_out.len(), dq.len()].iter().all(|&len| len == q.len()), "as large as q");
+    assert!([dk.len(), dv.len()].iter().all(|&len| len == k.len()), "dk and dv must be as large as k");
+    assert_eq!(log_sums.len(), n_rows * shape.n_heads, "log_sums must be [n_heads, n_rows]");
+    let [dq, dk, dv] = &[dq, dk, dv].map(Disjoint::new);
+    shape.run(pool, &|sequence, kv_head, is_bf16, room| {
+        let task = Task { shape, sequence, kv_head, is_bf16, n_rows, q, k, v, room };
+        shape.dispatch(pool, Backward { task, out, log_sums, d_out, dq, dk, dv });
+    });
+}
+
+/// A worker's memory, kept so that no task allocates.
+#[derive(Default)]
+struct Room {
+    left: AlignedWords,
+    /// Packed right sides.
+    packed: [AlignedWords; 5],
+    /// Scores and their gradients: [QUERIES, n_keys]
+    scores: [Vec<f32>; 2],
+}
+
+thread_local! {
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
+impl CausalAttention<'_> {
+    fn check(&self, q: &[f32], k: &[f32], v: &[f32]) -> usize {
+        let (row, kv_row) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
+        assert!(kv_row > 0 && self.n_heads.is_multiple_of(self.n_kv_heads), "heads must be shared evenly");
+        let n_rows = q.len() / row;
+        assert_eq!(q.len(), n_rows * row, "q must be [n_rows, n_heads, head_dim]");
+        assert!(
+            k.len() == n_rows * kv_row && v.len() == k.len(),
+            "k and v must be [n_rows, n_kv_heads, head_dim]"
+        );
+        let mut end = 0;
+        for rows in self.sequences {
+            assert!(
+                rows.start >= end && rows.end >= rows.start,
+                "sequences must come in order and not overlap"
+            );
+            end = rows.end;
+        }
+        assert!(end <= n_rows, "a sequence ends at row {end} of {n_rows}");
+        n_rows
+    }
+
+    /// Calls `task` for every key-value head of every sequence.
+    fn run(&self, pool: &Pool, task: &(dyn Fn(Range<usize>, usize, bool, &mut Room) + Sync)) {
+        let is_bf16 = self.is_bf16(pool);
+        pool.run(self.sequences.len() * self.n_kv_heads, &|tile, _| {
+            let (sequence, kv_head) = (tile / self.n_kv_heads, tile % self.n_kv_heads);
+            let rows = self.sequences[sequence].clone();
+            ROOM.with_borrow_mut(|room| task(rows, kv_head, is_bf16, room));
+        });
+    }
+
+    fn is_bf16(&self, pool: &Pool) -> bool {
+        self.precision == Precision::Bf16 && pool.isa().has_bf16()
+    }
+
+    fn dispatch<K: Kernel>(&self, pool: &Pool, kernel: K) -> K::Out {
+        if self.is_bf16(pool) { run_on_with_bf16(pool.isa(), kernel) } else { run_on(pool.isa(), kernel) }
+    }
+}
+
+/// One key-value head of one sequence.
+struct Task<'a> {
+    shape: &'a CausalAttention<'a>,
+    sequence: Range<usize>,
+    kv_head: usize,
+    is_bf16: bool,
+    /// Of all sequences.
+    n_rows: usize,
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    room: &'a mut Room,
+}
+
+impl Task<'_> {
+    /// The heads that share this key-value head.
+    fn heads(&self) -> Range<usize> {
+        let group = self.shape.n_heads / self.shape.n_kv_heads;
+        self.kv_head * group..(self.kv_head + 1) * group
+    }
+
+    /// The keys that a query of the sequence sees.
+    #[inline(always)]
+    fn seen(&self, query: usize) -> Range<usize> {
+        (query + 1).saturating_sub(self.shape.window.unwrap_or(usize::MAX))..query + 1
+    }
+}
+
+/// row = f(row), vector by vector; the last one is filled up with `padding`.
+#[inline(always)]
+fn each<L: Lanes>(l: L, row: &mut [f32], padding: f32, mut f: impl FnMut(L::V) -> L::V) {
+    let n_whole = row.len() / L::N * L::N;
+    for at in (0..n_whole).step_by(L::N) {
+        // SAFETY: whole vectors of the row.
+        unsafe {
+            let at = row.as_mut_ptr().add(at);
+            l.store(at, f(l.load(at)));
+        }
+    }
+    let rest = &mut row[n_whole..];
+    if !rest.is_empty() {
+        let mut padded = [padding; 16];
+        padded[..rest.len()].copy_from_slice(rest);
+        // SAFETY: the buffer holds the widest vector.
+        unsafe { l.store(padded.as_mut_ptr(), f(l.load(padded.as_ptr()))) };
+        rest.copy_from_slice(&padded[..rest.len()]);
+    }
+}
+
+/// Scores → softmax of them times `factor` (in powers of two); returns the logarithm of the sum, to base 2.
+#[inline(always)]
+fn softmax<L: Lanes>(l: L, scores: &mut [f32], factor: f32) -> f32 {
+    let mut largest = l.splat(f32::NEG_INFINITY);
+    each(l, scores, f32::NEG_INFINITY, |x| {
+        largest = l.max(x, largest);
+        x
+    });
+    let max = l.largest(largest);
+    let (max_of, factor_of) = (l.splat(max), l.splat(factor));
+    let mut sums = l.splat(0.0);
+    each(l, scores, f32::NEG_INFINITY, |x| {
+        let e = l.exp2(l.mul(l.sub(x, max_of), factor_of));
+        sums = l.add(sums, e);
+        e
+    });
+    let sum = l.sum(sums);
+    let inverse = l.splat(1.0 / sum);
+    each(l, scores, 0.0, |e| l.mul(e, inverse));
+    max * factor + sum.log2()
+}
+
+impl<'a> Task<'a> {
+    /// Rows `rows` of the sequence, of one of `n_heads` heads of `data`.
+    fn head(&self, data: &'a [f32], rows: Range<usize>, n_heads: usize, head: usize) -> Matrix<'a> {
+        let head_dim = self.shape.head_dim;
+        let stride = n_heads * head_dim;
+        let first = (self.sequence.start + rows.start) * stride + head * head_dim;
+        Matrix::strided(&data[first..], rows.len(), head_dim, stride)
+    }
+
+    /// As [`Task::head`], to be written.
+    fn rows<'b>(&self, data: &'b Disjoint<'b, f32>, first: usize, n_heads: usize, head: usize) -> Rows<'b> {
+        let stride = n_heads * self.shape.head_dim;
+        Rows { data, first: (self.sequence.start + first) * stride + head * self.shape.head_dim, stride }
+    }
+
+    /// Queries of each block.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let n = self.sequence.len();
+        (0..n).step_by(QUERIES).map(move |first| first..n.min(first + QUERIES))
+    }
+
+    /// Where the logarithms of a head's sums begin.
+    fn log_sums(&self, head: usize) -> usize {
+        head * self.n_rows + self.sequence.start
+    }
+}
+
+/// left · right → out, all of it.
+#[inline(always)]
+fn multiply<L: Lanes, const PAIRS: bool>(
+    l: L,
+    left: Matrix<'_>,
+    right: PackedRight<'_>,
+    into: Into,
+    out: &Rows<'_>,
+    room: &mut [u32],
+) {
+    product::<L, PAIRS>(l, left, right, 0..left.n_rows(), right.panels::<L>(), into, out, room);
+}
+
+/// `[n_queries, n_keys]` of a buffer that grows.
+fn scores_room(room: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if room.len() < len {
+        room.resize(len, 0.0);
+    }
+    &mut room[..len]
+}
+
+/// The product of a block's queries (or their gradients) and all keys (or values) up to the last one's own.
+#[inline(always)]
+fn scores_of<'a, L: Lanes, const PAIRS: bool>(
+    l: L,
+    queries: Matrix<'_>,
+    keys: PackedRight<'_>,
+    n_keys: usize,
+    to: &'a mut Vec<f32>,
+    room: &mut [u32],
+) -> &'a mut [f32] {
+    let to = scores_room(to, queries.n_rows() * n_keys);
+    let out = Rows { data: &Disjoint::new(to), first: 0, stride: n_keys };
+    multiply::<L, PAIRS>(l, queries, PackedRight { n_cols: n_keys, ..keys }, Into::Replace, &out, room);
+    to
+}
+
+struct Forward<'a> {
+    task: Task<'a>,
+    out: &'a Disjoint<'a, f32>,
+    log_sums: &'a Disjoint<'a, f32>,
+}
+
+impl Kernel for Forward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        if self.task.is_bf16 { self.pass::<L, true>(l) } else { self.pass::<L, false>(l) }
+    }
+}
+
+impl Forward<'_> {
+    #[inline(always)]
+    fn pass<L: Lanes, const PAIRS: bool>(self, l: L) {
+        let Forward { task, out, log_sums } = self;
+        let CausalAttention { n_heads, n_kv_heads, scale, .. } = *task.shape;
+        let n = task.sequence.len();
+        let mut room = std::mem::take(task.room);
+        let [room_k, room_v, ..] = &mut room.packed;
+        let keys = pack::<L, PAIRS>(task.head(task.k, 0..n, n_kv_heads, task.kv_head).transposed(), room_k);
+        let values = pack::<L, PAIRS>(task.head(task.v, 0..n, n_kv_heads, task.kv_head), room_v);
+        room.left.at_least(LeftBlock::WORDS);
+        let left = room.left.as_mut_slice();
+        for head in task.heads() {
+            for block in task.blocks() {
+                let queries = task.head(task.q, block.clone(), n_heads, head);
+                let scores = scores_of::<L, PAIRS>(l, queries, keys, block.end, &mut room.scores[0], left);
+                // SAFETY: a task alone writes its heads of its sequence.
+                let sums = unsafe { log_sums.range(task.log_sums(head) + block.start, block.len()) };
+                for ((query, row), sum) in block.clone().zip(scores.chunks_exact_mut(block.end)).zip(sums) {
+                    let seen = task.seen(query);
+                    row[..seen.start].fill(0.0);
+                    row[seen.end..].fill(0.0);
+                    *sum = softmax(l, &mut row[seen], scale * LOG2_E);
+                }
+                let weights = Matrix::new(scores, block.len(), block.end);
+                let to = task.rows(out, block.start, n_heads, head);
+                multiply::<L, PAIRS>(l, weights, values, Into::Replace, &to, left);
+            }
+        }
+        *task.room = room;
+    }
+}
+
+struct Backward<'a> {
+    task: Task<'a>,
+    out: &'a [f32],
+    log_sums: &'a [f32],
+    d_out: &'a [f32],
+    dq: &'a Disjoint<'a, f32>,
+    dk: &'a Disjoint<'a, f32>,
+    dv: &'a Disjoint<'a, f32>,
+}
+
+impl Kernel for Backward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        if self.task.is_bf16 { self.pass::<L, true>(l) } else { self.pass::<L, false>(l) }
+    }
+}
+
+impl Backward<'_> {
+    #[inline(always)]
+    fn pass<L: Lanes, const PAIRS: bool>(self, l: L) {
+        let Backward { task, out, log_sums, d_out, dq, dk, dv } = self;
+        let CausalAttention { n_heads, n_kv_heads, head_dim, scale, .. } = *task.shape;
+        let n = task.sequence.len();
+        let mut room = std::mem::take(task.room);
+        let [room_k, room_kt, room_vt, room_q, room_d_out] = &mut room.packed;
+        let (k, v) = (
+            task.head(task.k, 0..n, n_kv_heads, task.kv_head),
+            task.head(task.v, 0..n, n_kv_heads, task.kv_head),
+        );
+        let keys = pack::<L, PAIRS>(k, room_k);
+        let keys_transposed = pack::<L, PAIRS>(k.transposed(), room_kt);
+        let values_transposed = pack::<L, PAIRS>(v.transposed(), room_vt);
+        let (to_dk, to_dv) =
+            (task.rows(dk, 0, n_kv_heads, task.kv_head), task.rows(dv, 0, n_kv_heads, task.kv_head));
+        for to in [&to_dk, &to_dv] {
+            for row in 0..n {
+                // SAFETY: a task alone writes its key-value head of its sequence.
+                unsafe { to.data.range(to.first + row * to.stride, head_dim) }.fill(0.0);
+            }
+        }
+        room.left.at_least(LeftBlock::WORDS);
+        let left = room.left.as_mut_slice();
+        let [scores, gradients] = &mut room.scores;
+        for head in task.heads() {
+            for block in task.blocks() {
+                let n_keys = block.end;
+                let queries = task.head(task.q, block.clone(), n_heads, head);
+                let d_block = task.head(d_out, block.clone(), n_heads, head);
+                let weights = scores_of::<L, PAIRS>(l, queries, keys_transposed, n_keys, scores, left);
+                let gradients = scores_of::<L, PAIRS>(l, d_block, values_transposed, n_keys, gradients, left);
+                let sums = &log_sums[task.log_sums(head) + block.start..];
+                for (i, query) in block.clone().enumerate() {
+                    let at = ((task.sequence.start + query) * n_heads + head) * head_dim;
+                    let of_row = dot(&d_out[at..at + head_dim], &out[at..at + head_dim]);
+                    let (weights, gradients) =
+                        (&mut weights[i * n_keys..][..n_keys], &mut gradients[i * n_keys..][..n_keys]);
+                    let seen = task.seen(query);
+                    for row in [&mut *weights, &mut *gradients] {
+                        row[..seen.start].fill(0.0);
+                        row[seen.end..].fill(0.0);
+                    }
+                    let (weights, gradients) = (&mut weights[seen.clone()], &mut gradients[seen]);
+                    let (factor, sum) = (l.splat(scale * LOG2_E), l.splat(sums[i]));
+                    each(l, weights, 0.0, |score| l.exp2(l.sub(l.mul(score, factor), sum)));
+                    for (gradient, weight) in gradients.iter_mut().zip(weights) {
+                        *gradient = *weight * (*gradient - of_row) * scale;
+                    }
+                }
+                let queries = pack::<L, PAIRS>(queries, room_q);
+                let d_block = pack::<L, PAIRS>(d_block, room_d_out);
+                let weights = Matrix::new(weights, block.len(), n_keys);
+                let gradients = Matrix::new(gradients, block.len(), n_keys);
+                let to_dq = task.rows(dq, block.start, n_heads, head);
+                multiply::<L, PAIRS>(l, gradients, keys, Into::Replace, &to_dq, left);
+                multiply::<L, PAIRS>(l, gradients.transposed(), queries, Into::Add, &to_dk, left);
+                multiply::<L, PAIRS>(l, weights.transposed(), d_block, Into::Add, &to_dv, left);
+            }
+        }
+        *task.room = room;
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! The root mean square norm, forward and backward.
+#![allow(unsafe_code)]
+
+use crate::Pool;
+use crate::disjoint::Disjoint;
+use crate::norm::inverse_rms;
+use crate::simd::{Kernel, Lanes, run_on};
+
+/// Rows whose part in the weight's gradient is summed up in one piece.
+const ROWS: usize = 64;
+
+/// out = x · r · weight with r = 1 / sqrt(mean(x²) + eps), row by row.
+///
+/// x, out: `[n_rows, weight.len()]`; inverses, the r of each row: `[n_rows]`
+///
+/// # Panics
+/// When shapes do not fit.
+pub fn rms_norm_forward(
+    pool: &Pool,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut [f32],
+    inverses: &mut [f32],
+) {
+    let n = weight.len();
+    assert!(n > 0 && x.len() == inverses.len() * n, "x must be [n_rows, weight.len()]");
+    assert_eq!(out.len(), x.len(), "out must be as large as x");
+    let n_rows = inverses.len();
+    let (out, inverses) = (Disjoint::new(out), Disjoint::new(inverses));
+    pool.run(n_rows.div_ceil(ROWS), &|tile, _| {
+        let (first, len) = (tile * ROWS, ROWS.min(n_rows - tile * ROWS));
+        // SAFETY: tiles take rows of their own.
+        let (out, inverses) = unsafe { (out.range(first * n, len * n), inverses.range(first, len)) };
+        run_on(pool.isa(), Forward { x: &x[first * n..(first + len) * n], weight, eps, out, inverses });
+    });
+}
+
+struct Forward<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+    inverses: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let n = self.weight.len();
+        let rows = self.x.chunks_exact(n).zip(self.out.chunks_exact_mut(n)).zip(self.inverses);
+        for ((x, out), inverse) in rows {
+            *inverse = inverse_rms(l, x, self.eps);
+            for ((out, x), w) in out.iter_mut().zip(x).zip(self.weight) {
+                *out = x * *inverse * w;
+            }
+        }
+    }
+}
+
+/// dx += the gradient of x, d_weight += that of the weight, from that of the result.
+///
+/// With r as in [`rms_norm_forward`] and g = weight · dy: dx = r · (g − x · r² · mean(g · x)), d_weight = Σ dy · x · r.
+///
+/// x, dy, dx: `[n_rows, weight.len()]`
+///
+/// # Panics
+/// When shapes do not fit.
+#[allow(clippy::too_many_arguments)] // what goes in and what comes out
+pub fn rms_norm_backward(
+    pool: &Pool,
+    x: &[f32],
+    weight: &[f32],
+    inverses: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    d_weight: &mut [f32],
+) {
+    let n = weight.len();
+    let n_rows = inverses.len();
+    assert!(n > 0 && x.len() == n_rows * n, "x must be [n_rows, weight.len()]");
+    assert!(dy.len() == x.len() && dx.len() == x.len(), "dy and dx must be as large as x");
+    assert_eq!(d_weight.len(), n, "d_weight must be as large as weight");
+    let n_tiles = n_rows.div_ceil(ROWS);
+    let mut partial = vec![0.0; n_tiles * n];
+    let (dx, sums) = (Disjoint::new(dx), Disjoint::new(&mut partial));
+    pool.run(n_tiles, &|tile, _| {
+        let (first, len) = (tile * ROWS, ROWS.min(n_rows - tile * ROWS));
+        let all = first * n..(first + len) * n;
+        // SAFETY: tiles take rows of their own, and sums of their own.
+        let (dx, sums) = unsafe { (dx.range(all.start, all.len()), sums.range(tile * n, n)) };
+        let inverses = &inverses[first..first + len];
+        run_on(pool.isa(), Backward { x: &x[all.clone()], weight, inverses, dy: &dy[all], dx, sums });
+    });
+    for sums in partial.chunks_exact(n) {
+        d_weight.iter_mut().zip(sums).for_each(|(to, x)| *to += x);
+    }
+}
+
+struct Backward<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    inverses: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    /// Of these rows, for the weight's gradient.
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Backward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Backward { x, weight, inverses, dy, dx, sums } = self;
+        let n = weight.len();
+        let rows = x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(dx.chunks_exact_mut(n)).zip(inverses);
+        for (((x, dy), dx), &inverse) in rows {
+            let mean = dot_of_three(l, weight, dy, x) / n as f32;
+            let factor = mean * inverse * inverse;
+            for ((((dx, x), dy), w), sum) in dx.iter_mut().zip(x).zip(dy).zip(weight).zip(&mut *sums) {
+                *dx += inverse * (w * dy - x * factor);
+                *sum += dy * x * inverse;
+            }
+        }
+    }
+}
+
+/// Σ a · b · c
+#[inline(always)]
+fn dot_of_three<L: Lanes>(l: L, a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let n_whole = a.len() / L::N * L::N;
+    let mut sums = l.splat(0.0);
+    for at in (0..n_whole).step_by(L::N) {
+        // SAFETY: whole vectors of each, which are equally long.
+        unsafe {
+            let ab = l.mul(l.load(a.as_ptr().add(at)), l.load(b.as_ptr().add(at)));
+            sums = l.fma(ab, l.load(c.as_ptr().add(at)), sums);
+        }
+    }
+    let rest = (n_whole..a.len()).map(|i| a[i] * b[i] * c[i]);
+    l.sum(sums) + rest.sum::<f32>()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::test_data::{available_pools, random_floats};
+
+    fn expected(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
+        let n = weight.len();
+        let row = |x: &[f64]| {
+            let r = 1.0 / (x.iter().map(|x| x * x).sum::<f64>() / n as f64 + eps).sqrt();
+            x.iter().zip(weight).map(|(x, w)| x * r * w).collect::<Vec<_>>()
+        };
+        x.chunks_exact(n).flat_map(row).collect()
+    }
+
+    fn wide(x: &[f32]) -> Vec<f64> {
+        x.iter().map(|&x| f64::from(x)).collect()
+    }
+
+    #[test]
+    fn the_norm_and_its_gradients_equal_the_definition() {
+        const STEP: f64 = 1e-5;
+        for pool in available_pools() {
+            for (n_rows, n) in [(1, 1), (3, 7), (130, 64), (70, 100)] {
+                let (x, weight, dy) =
+                    (random_floats(1, n_rows * n), random_floats(2, n), random_floats(3, n_rows * n));
+                let (mut out, mut inverses) = (vec![0.0; n_rows * n], vec![0.0; n_rows]);
+                rms_norm_forward(&pool, &x, &weight, 1e-2, &mut out, &mut inverses);
+                let (wide_x, wide_w, wide_dy) = (wide(&x), wide(&weight), wide(&dy));
+                for (x, y) in out.iter().zip(expected(&wide_x, &wide_w, 1e-2)) {
+                    assert!((f64::from(*x) - y).abs() < 1e-5 * (1.0 + y.abs()), "{x} for {y}");
+                }
+                // Both gradients are added to what is there.
+                let (mut dx, mut d_weight) = (vec![1.0; n_rows * n], vec![2.0; n]);
+                rms_norm_backward(&pool, &x, &weight, &inverses, &dy, &mut dx, &mut d_weight);
+                let loss = |x: &[f64], w: &[f64]| -> f64 {
+                    expected(x, w, 1e-2).iter().zip(&wide_dy).map(|(x, d)| x * d).sum()
+                };
+                for place in (0..n_rows * n).step_by(13) {
+                    let moved = |step: f64| {
+                        let mut x = wide_x.clone();
+                        x[place] += step;
+                        loss(&x, &wide_w)
+                    };
+                    let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+                    let found = f64::from(dx[place]) - 1.0;
+                    assert!(
+                        (found - difference).abs() < 1e-4 * (1.0 + difference.abs()),
+                        "{found} for {difference}"
+                    );
+                }
+                for place in (0..n).step_by(5) {
+                    let moved = |step: f64| {
+                        let mut weight = wide_w.clone();
+                        weight[place] += step;
+                        loss(&wide_x, &weight)
+                    };
+                    let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+                    let found = f64::from(d_weight[place]) - 2.0;
+                    assert!(
+                        (found - difference).abs() < 1e-4 * (1.0 + difference.abs()),
+                        "{found} for {difference}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! How does a corpus become a model?
+//!
+//! [`Corpus`] finds the texts; [`learn_tokenizer`] makes a vocabulary of them, which other programs read as
+//! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]).
+
+mod corpus;
+mod export;
+mod learn_tokenizer;
+
+pub use corpus::{BrokenRecord, Corpus, CorpusError, CorpusSummary, OnBroken, Piece};
+pub use export::{tokenizer_json, vocabulary_gguf};
+pub use learn_tokenizer::{
+    LanguageShare, LearnTokenizer, LearntTokenizer, TokenizerProgress, TokenizerTrainingError,
+    learn_tokenizer,
+};
