@@ -29,14 +29,19 @@ impl<'a, T> Disjoint<'a, T> {
         self.start.wrapping_add(idx)
     }
 
+    /// Where `len` elements from `from` on begin, of which the caller reads and writes only those that are its own.
+    pub(crate) fn part(&self, from: usize, len: usize) -> *mut T {
+        assert!(from <= self.len && len <= self.len - from, "range outside of the shared slice");
+        self.start.wrapping_add(from)
+    }
+
     /// The elements `from .. from + len`.
     ///
     /// # Safety
     /// No other live reference may cover any of these elements: each tile asks only for its own.
     #[allow(clippy::mut_from_ref)] // that is what the type is for
     pub(crate) unsafe fn range(&self, from: usize, len: usize) -> &mut [T] {
-        assert!(from <= self.len && len <= self.len - from, "range outside of the shared slice");
-        // SAFETY: the range lies inside the borrowed slice (asserted); the caller keeps ranges disjoint.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }
+        // SAFETY: the range lies inside the borrowed slice (checked); the caller keeps ranges disjoint.
+        unsafe { std::slice::from_raw_parts_mut(self.part(from, len), len) }
     }
 }

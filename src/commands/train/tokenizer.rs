@@ -94,9 +94,9 @@ fn with_bar(task: &LearnTokenizer<'_>, stop: &AtomicBool) -> Result<LearntTokeni
 fn write(folder: &Path, learnt: &LearntTokenizer) -> Result<()> {
     let failed = || format!("{} cannot be written", folder.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
+    let json = serde_json::to_vec(&tokenizer_json(&learnt.bpe))?;
     let mut file = AtomicFile::create(&folder.join("tokenizer.json")).with_context(failed)?;
-    serde_json::to_writer(&mut file, &tokenizer_json(&learnt.bpe))?;
-    file.flush().and_then(|()| file.finish()).with_context(failed)?;
+    file.write_all(&json).and_then(|()| file.finish()).with_context(failed)?;
     vocabulary_gguf(&learnt.bpe)?.write_to(&folder.join("tokenizer.gguf"))?;
     Ok(())
 }

@@ -103,25 +103,31 @@ unsafe fn rows<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool, const M: usi
             }
         }
     }
-    for m in 0..M {
-        // SAFETY: the tile is the caller's alone.
-        let to = unsafe { out.range(tile.first + m * tile.row_len, tile.n_cols) };
-        if tile.n_cols == V * L::N {
+    // With indices that are known here sums stay in registers: whatever else happens to them happens to a copy.
+    if tile.n_cols == V * L::N {
+        let to = out.part(tile.first, (M - 1) * tile.row_len + tile.n_cols);
+        for m in 0..M {
             for v in 0..V {
-                // SAFETY: V whole vectors are there.
+                // SAFETY: V whole vectors are there, and the tile is the caller's alone.
                 unsafe {
-                    let at = to.as_mut_ptr().add(v * L::N);
+                    let at = to.add(m * tile.row_len + v * L::N);
                     l.store(at, if tile.adds { l.add(l.load(at), acc[m][v]) } else { acc[m][v] });
                 }
             }
-            continue;
         }
-        let mut sums = [0.0; WIDE * 16];
+        return;
+    }
+    let mut sums = [[0.0; WIDE * 16]; M];
+    for m in 0..M {
         for v in 0..V {
             // SAFETY: room for the widest vectors.
-            unsafe { l.store(sums.as_mut_ptr().add(v * L::N), acc[m][v]) };
+            unsafe { l.store(sums[m].as_mut_ptr().add(v * L::N), acc[m][v]) };
         }
-        for (to, sum) in to.iter_mut().zip(&sums) {
+    }
+    for (m, sums) in sums.iter().enumerate() {
+        // SAFETY: the tile is the caller's alone.
+        let to = unsafe { out.range(tile.first + m * tile.row_len, tile.n_cols) };
+        for (to, sum) in to.iter_mut().zip(sums) {
             *to = if tile.adds { *to + sum } else { *sum };
         }
     }
