@@ -5,6 +5,8 @@
 
 mod error;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod pieces;
 mod records;
 
@@ -84,14 +86,7 @@ impl Corpus {
         on_broken: OnBroken,
         sink: &mut dyn FnMut(Piece<'_>, u64) -> Result<(), CorpusError>,
     ) -> Result<CorpusSummary, CorpusError> {
-        let mut reader = Reader {
-            on_broken,
-            sink,
-            summary: CorpusSummary::default(),
-            n_before: 0,
-            n_file: 0,
-            n_read: Rc::default(),
-        };
+        let mut reader = Reader::new(on_broken, sink);
         for file in &self.files {
             reader.n_file = file.bytes;
             reader.file(file)?;
@@ -105,7 +100,7 @@ impl Corpus {
 /// One reading of a corpus.
 struct Reader<'a> {
     on_broken: OnBroken,
-    sink: &'a mut dyn FnMut(Piece<'_>, u64) -> Result<(), CorpusError>,
+    sink: &'a mut Sink<'a>,
     summary: CorpusSummary,
     /// Bytes on the disk of the files before the one at hand.
     n_before: u64,
@@ -114,7 +109,15 @@ struct Reader<'a> {
     n_read: Rc<Cell<u64>>,
 }
 
-impl Reader<'_> {
+/// What takes the pieces.
+type Sink<'a> = dyn FnMut(Piece<'_>, u64) -> Result<(), CorpusError> + 'a;
+
+impl<'a> Reader<'a> {
+    fn new(on_broken: OnBroken, sink: &'a mut Sink<'a>) -> Reader<'a> {
+        let summary = CorpusSummary::default();
+        Reader { on_broken, sink, summary, n_before: 0, n_file: 0, n_read: Rc::default() }
+    }
+
     /// Hands over a piece.
     fn piece(&mut self, text: &str, is_start: bool) -> Result<(), CorpusError> {
         self.summary.n_documents += u64::from(is_start);

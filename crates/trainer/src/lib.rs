@@ -7,6 +7,8 @@ mod corpus;
 mod export;
 mod learn_tokenizer;
 
+#[cfg(any(test, fuzzing))]
+pub use corpus::fuzzing;
 pub use corpus::{BrokenRecord, Corpus, CorpusError, CorpusSummary, OnBroken, Piece};
 pub use export::{tokenizer_json, vocabulary_gguf};
 pub use learn_tokenizer::{

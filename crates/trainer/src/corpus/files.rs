@@ -102,7 +102,7 @@ impl Reader<'_> {
         }
     }
 
-    fn zip(&mut self, file: Counted, name: &str) -> Result<(), CorpusError> {
+    pub(super) fn zip(&mut self, file: impl Read + Seek, name: &str) -> Result<(), CorpusError> {
         let damaged = |what: zip::result::ZipError, file: &str| BrokenRecord {
             file: file.to_owned(),
             line: None,
@@ -137,7 +137,12 @@ impl Reader<'_> {
 
     /// Hands over the documents that `from` gives. What cannot be read or unpacked is a broken record: the file was
     /// there, its content is at fault.
-    fn stream(&mut self, from: &mut dyn BufRead, name: &str, kind: Kind) -> Result<(), CorpusError> {
+    pub(super) fn stream(
+        &mut self,
+        from: &mut dyn BufRead,
+        name: &str,
+        kind: Kind,
+    ) -> Result<(), CorpusError> {
         self.summary.n_files += 1;
         match kind {
             Kind::Text => self.text(from, name),
