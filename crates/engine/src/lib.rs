@@ -22,7 +22,6 @@ mod context_plan;
 mod forward;
 mod loading;
 mod model;
-mod rope_table;
 
 mod drafting;
 mod drawing;

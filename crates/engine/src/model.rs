@@ -10,7 +10,6 @@ use weights::{FfnKind, Gguf, LayerConfig, ModelConfig, RopeConfig, RopePairing, 
 use crate::engine::EngineConfig;
 use crate::pages::PageId;
 use crate::profile::Stopwatch;
-use crate::rope_table::inverse_frequencies;
 
 /// Rows of logits that are held at once.
 const MAX_LOGIT_ROWS: usize = 16;
@@ -260,5 +259,5 @@ fn rope_table(rope: &RopeConfig, max_seq_len: usize) -> RopeTable {
         RopePairing::Norm => RopeKind::Norm,
         RopePairing::Neox => RopeKind::Neox,
     };
-    RopeTable::new(kind, inverse_frequencies(rope, max_seq_len), rope.attn_factor)
+    RopeTable::new(kind, rope.inverse_frequencies(max_seq_len), rope.attn_factor)
 }

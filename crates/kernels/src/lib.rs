@@ -1,5 +1,6 @@
 //! How a number is computed, fast: block formats, packed matrices, attention over paged keys and values,
-//! norms, rotary positions, gates, selection, and the thread pool that all of it runs on.
+//! norms, rotary positions, gates, selection, dense products and the passes of training, and the thread pool that all of
+//! it runs on.
 //!
 //! Every kernel has a scalar reference and is chosen by an [`Isa`], a value that the [`Pool`] carries. A row's
 //! result is bit for bit the same whatever else is in the batch, however a prompt was cut, and however many

@@ -1,11 +1,14 @@
 //! How does a corpus become a model?
 //!
 //! [`Corpus`] finds the texts; [`learn_tokenizer`] makes a vocabulary of them, which other programs read as
-//! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]).
+//! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]). [`Model`] goes forward and backward through an
+//! architecture of `weights`, with [`Parameters`] for its numbers and for their gradients.
 
 mod corpus;
 mod export;
 mod learn_tokenizer;
+mod model;
+mod parameters;
 
 #[cfg(any(test, fuzzing))]
 pub use corpus::fuzzing;
@@ -15,3 +18,5 @@ pub use learn_tokenizer::{
     LanguageShare, LearnTokenizer, LearntTokenizer, TokenizerProgress, TokenizerTrainingError,
     learn_tokenizer,
 };
+pub use model::{Model, TokenBatch, Untrainable};
+pub use parameters::{Parameters, ParametersError};

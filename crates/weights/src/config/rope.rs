@@ -17,6 +17,8 @@
 //! length · `rope.scaling.attn_factor` 1 · `rope.scaling.yarn_ext_factor` 1, `yarn_beta_fast` 32, `yarn_beta_slow` 1,
 //! `yarn_log_multiplier` 0. Tensors: `rope_freqs.weight` (llama3), `rope_factors_long.weight`, `_short` (longrope).
 
+mod frequencies;
+
 use super::ConfigError;
 use super::read::Keys;
 use crate::architecture::Facts;
