@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use kernels::{Into, Isa, MachinePeaks, Matrix, Pool, Precision, matmul};
+use kernels::{Isa, MachinePeaks, Matrix, Pool, Precision, Store, matmul};
 
 /// (tokens, inputs, outputs): a depth of 4, 6 and 12, with their vocabularies.
 const SHAPES: [(usize, usize, usize); 7] = [
@@ -43,9 +43,9 @@ fn report(pool: &Pool, precision: Precision, tokens: usize, inputs: usize, outpu
     let ops = 2.0 * (tokens * inputs * outputs) as f64;
     print!("  {precision:?} {tokens} tokens, {inputs} → {outputs}: ");
     for (name, left, right, into) in [
-        ("y = x·wᵀ", x, w.transposed(), Into::Replace),
-        ("dx = dy·w", dy, w, Into::Replace),
-        ("dw += dyᵀ·x", dy.transposed(), x, Into::Add),
+        ("y = x·wᵀ", x, w.transposed(), Store::Replace),
+        ("dx = dy·w", dy, w, Store::Replace),
+        ("dw += dyᵀ·x", dy.transposed(), x, Store::Add),
     ] {
         let n = match name {
             "y = x·wᵀ" => tokens * outputs,

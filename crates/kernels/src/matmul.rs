@@ -90,7 +90,7 @@ impl<'a> Matrix<'a> {
 
 /// What becomes of what was in the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Into {
+pub enum Store {
     /// The product takes its place.
     Replace,
     /// The product is added to it.
@@ -114,12 +114,12 @@ pub fn matmul(
     left: Matrix<'_>,
     right: Matrix<'_>,
     out: &mut [f32],
-    into: Into,
+    into: Store,
 ) {
     let (m, n, k) = (left.n_rows, right.n_cols, left.n_cols);
     assert_eq!(right.n_rows, k, "the left side's columns must be the right side's rows");
     assert_eq!(out.len(), m * n, "the result must be [{m}, {n}]");
-    if k == 0 && into == Into::Replace {
+    if k == 0 && into == Store::Replace {
         out.fill(0.0);
     }
     if m == 0 || n == 0 || k == 0 {
@@ -188,7 +188,7 @@ struct Block<'a> {
     rows: Range<usize>,
     panels: Range<usize>,
     is_bf16: bool,
-    into: Into,
+    into: Store,
     out: Rows<'a>,
     room: &'a mut [u32],
 }
@@ -259,7 +259,7 @@ pub(crate) fn product<L: Lanes, const PAIRS: bool>(
     right: PackedRight<'_>,
     rows: Range<usize>,
     panels: Range<usize>,
-    into: Into,
+    into: Store,
     out: &Rows<'_>,
     room: &mut [u32],
 ) {
@@ -278,7 +278,7 @@ fn blocks<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
     right: PackedRight<'_>,
     rows: Range<usize>,
     panels: Range<usize>,
-    into: Into,
+    into: Store,
     out: &Rows<'_>,
     room: &mut [u32],
 ) {
@@ -294,7 +294,7 @@ fn blocks<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
         for from in (0..n_words).step_by(DEPTH) {
             let depth = DEPTH.min(n_words - from);
             pack_left::<L, PAIRS, TRANSPOSED>(left, first..first + n_rows, from, depth, room);
-            let adds = from > 0 || into == Into::Add;
+            let adds = from > 0 || into == Store::Add;
             for panel in panels.clone() {
                 let words = &right.words[(panel * right.n_words + from) * width..][..depth * width];
                 let first_col = panel * width;

@@ -2,12 +2,14 @@
 //!
 //! [`Corpus`] finds the texts; [`learn_tokenizer`] makes a vocabulary of them, which other programs read as
 //! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]). [`Model`] goes forward and backward through an
-//! architecture of `weights`, with [`Parameters`] for its numbers and for their gradients.
+//! architecture of `weights`, with [`Parameters`] for its numbers and for their gradients,
+//! which an [`Optimizer`] follows.
 
 mod corpus;
 mod export;
 mod learn_tokenizer;
 mod model;
+mod optimizer;
 mod parameters;
 
 #[cfg(any(test, fuzzing))]
@@ -19,4 +21,5 @@ pub use learn_tokenizer::{
     learn_tokenizer,
 };
 pub use model::{Model, TokenBatch, Untrainable};
+pub use optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};
 pub use parameters::{Parameters, ParametersError};

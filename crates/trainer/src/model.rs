@@ -7,7 +7,7 @@ mod layer;
 
 use std::ops::Range;
 
-use kernels::{Into, Matrix, Pool, Precision, RopeKind, RopeTable};
+use kernels::{Matrix, Pool, Precision, RopeKind, RopeTable, Store};
 use weights::{Activation, FfnKind, LayerRope, ModelConfig, NormKind, RopeConfig, RopePairing, TensorRole};
 
 use crate::parameters::Parameters;
@@ -188,7 +188,7 @@ impl Model {
             let logits = room(&mut buffers.logits, rows.len() * n_vocab);
             let h = Matrix::new(&h[part.clone()], rows.len(), n_embd);
             let output = Matrix::new(output, n_vocab, n_embd);
-            kernels::matmul(pool, *precision, h, output.transposed(), logits, Into::Replace);
+            kernels::matmul(pool, *precision, h, output.transposed(), logits, Store::Replace);
             if config.logit_scale != 1.0 {
                 kernels::scale(pool, logits, config.logit_scale);
             }
@@ -198,9 +198,9 @@ impl Model {
                     kernels::scale(pool, logits, config.logit_scale);
                 }
                 let d_logits = Matrix::new(logits, rows.len(), n_vocab);
-                kernels::matmul(pool, *precision, d_logits, output, &mut dh[part], Into::Replace);
+                kernels::matmul(pool, *precision, d_logits, output, &mut dh[part], Store::Replace);
                 let d_output = gradient.get_mut(role, None).expect("as the parameters");
-                kernels::matmul(pool, *precision, d_logits.transposed(), h, d_output, Into::Add);
+                kernels::matmul(pool, *precision, d_logits.transposed(), h, d_output, Store::Add);
             }
         }
         if let Some(gradient) = gradient {

@@ -49,13 +49,13 @@ fn products_equal_double_precision_in_every_shape_and_order() {
                     let (mut left_room, mut right_room) = (Vec::new(), Vec::new());
                     let a = stored(&left, &mut left_room, m, k, order & 1 != 0);
                     let b = stored(&right, &mut right_room, k, n, order & 2 != 0);
-                    let into = if order & 4 != 0 { Into::Add } else { Into::Replace };
+                    let into = if order & 4 != 0 { Store::Add } else { Store::Replace };
                     let mut out = before.clone();
                     matmul(&pool, precision, a, b, &mut out, into);
                     for (i, &x) in out.iter().enumerate() {
                         let (row, col) = (i / n, i % n);
                         let terms = (0..k).map(|j| round(left[row * k + j]) * round(right[j * n + col]));
-                        let start = if into == Into::Add { f64::from(before[i]) } else { 0.0 };
+                        let start = if into == Store::Add { f64::from(before[i]) } else { 0.0 };
                         let (sum, size) =
                             terms.fold((start, start.abs()), |(sum, size), x| (sum + x, size + x.abs()));
                         let error = (f64::from(x) - sum).abs();
@@ -80,7 +80,7 @@ fn a_row_has_the_same_bits_with_any_threads_and_among_any_others() {
                 let mut out = vec![0.0; n_rows * n];
                 let pool = Pool::new(n_threads, isa).unwrap();
                 let rows = Matrix::new(&left[..n_rows * k], n_rows, k);
-                matmul(&pool, precision, rows, Matrix::new(&right, k, n), &mut out, Into::Replace);
+                matmul(&pool, precision, rows, Matrix::new(&right, k, n), &mut out, Store::Replace);
                 out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             };
             let whole = product(1, m);
@@ -108,7 +108,7 @@ fn what_is_not_finite_stays_so() {
                     Matrix::new(&left, 2, 8),
                     Matrix::new(&right, 8, 20),
                     &mut out,
-                    Into::Replace,
+                    Store::Replace,
                 );
                 assert!(
                     out[..20].iter().all(|y| if x.is_nan() { y.is_nan() } else { *y == x }),
@@ -124,8 +124,8 @@ fn what_is_not_finite_stays_so() {
 fn a_product_of_nothing_is_zero() {
     let pool = Pool::new(1, Isa::Scalar).unwrap();
     let mut out = [5.0; 6];
-    matmul(&pool, Precision::F32, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Into::Add);
+    matmul(&pool, Precision::F32, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Store::Add);
     assert_eq!(out, [5.0; 6]);
-    matmul(&pool, Precision::F32, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Into::Replace);
+    matmul(&pool, Precision::F32, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Store::Replace);
     assert_eq!(out, [0.0; 6]);
 }

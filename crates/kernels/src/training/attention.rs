@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::Pool;
 use crate::aligned::AlignedWords;
 use crate::disjoint::Disjoint;
-use crate::matmul::{Into, LeftBlock, Matrix, PackedRight, Precision, Rows, pack, product};
+use crate::matmul::{LeftBlock, Matrix, PackedRight, Precision, Rows, Store, pack, product};
 use crate::simd::{Kernel, Lanes, run_on, run_on_with_bf16};
 
 /// Queries of a block: as many rows as a block of a product has.
@@ -252,7 +252,7 @@ fn multiply<L: Lanes, const PAIRS: bool>(
     l: L,
     left: Matrix<'_>,
     right: PackedRight<'_>,
-    into: Into,
+    into: Store,
     out: &Rows<'_>,
     room: &mut [u32],
 ) {
@@ -279,7 +279,7 @@ fn scores_of<'a, L: Lanes, const PAIRS: bool>(
 ) -> &'a mut [f32] {
     let to = scores_room(to, queries.n_rows() * n_keys);
     let out = Rows { data: &Disjoint::new(to), first: 0, stride: n_keys };
-    multiply::<L, PAIRS>(l, queries, PackedRight { n_cols: n_keys, ..keys }, Into::Replace, &out, room);
+    multiply::<L, PAIRS>(l, queries, PackedRight { n_cols: n_keys, ..keys }, Store::Replace, &out, room);
     to
 }
 
@@ -323,7 +323,7 @@ impl Forward<'_> {
                 }
                 let weights = Matrix::new(scores, block.len(), block.end);
                 let to = task.rows(out, block.start, n_heads, head);
-                multiply::<L, PAIRS>(l, weights, values, Into::Replace, &to, left);
+                multiply::<L, PAIRS>(l, weights, values, Store::Replace, &to, left);
             }
         }
         *task.room = room;
@@ -404,9 +404,9 @@ impl Backward<'_> {
                 let weights = Matrix::new(weights, block.len(), n_keys);
                 let gradients = Matrix::new(gradients, block.len(), n_keys);
                 let to_dq = task.rows(dq, block.start, n_heads, head);
-                multiply::<L, PAIRS>(l, gradients, keys, Into::Replace, &to_dq, left);
-                multiply::<L, PAIRS>(l, gradients.transposed(), queries, Into::Add, &to_dk, left);
-                multiply::<L, PAIRS>(l, weights.transposed(), d_block, Into::Add, &to_dv, left);
+                multiply::<L, PAIRS>(l, gradients, keys, Store::Replace, &to_dq, left);
+                multiply::<L, PAIRS>(l, gradients.transposed(), queries, Store::Add, &to_dk, left);
+                multiply::<L, PAIRS>(l, weights.transposed(), d_block, Store::Add, &to_dv, left);
             }
         }
         *task.room = room;

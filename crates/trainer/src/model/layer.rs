@@ -1,6 +1,6 @@
 //! One layer, forward and backward.
 
-use kernels::{CausalAttention, GateFunction, Into, Matrix, Pool};
+use kernels::{CausalAttention, GateFunction, Matrix, Pool, Store};
 use weights::{Activation, FfnKind, LayerConfig, NormPlace, QkNorm, TensorRole};
 
 use super::{Model, TokenBatch, room};
@@ -64,7 +64,7 @@ impl LayerGradient<'_> {
 fn linear(model: &Shape<'_>, x: &[f32], w: &[f32], n_in: usize, out: &mut [f32]) {
     let n_out = w.len() / n_in;
     let (x, w) = (Matrix::new(x, model.n_rows, n_in), Matrix::new(w, n_out, n_in));
-    kernels::matmul(model.pool, model.precision, x, w.transposed(), out, Into::Replace);
+    kernels::matmul(model.pool, model.precision, x, w.transposed(), out, Store::Replace);
 }
 
 /// dx (+)= dy · w and dw += dyᵀ · x
@@ -76,7 +76,7 @@ fn linear_backward(
     n_in: usize,
     dy: &[f32],
     dx: &mut [f32],
-    into: Into,
+    into: Store,
     dw: &mut [f32],
 ) {
     let n_out = w.len() / n_in;
@@ -86,7 +86,7 @@ fn linear_backward(
         Matrix::new(dy, model.n_rows, n_out),
     );
     kernels::matmul(model.pool, model.precision, dy, w, dx, into);
-    kernels::matmul(model.pool, model.precision, dy.transposed(), x, dw, Into::Add);
+    kernels::matmul(model.pool, model.precision, dy.transposed(), x, dw, Store::Add);
 }
 
 /// Adds up the rows of a gradient: what a bias gets.
@@ -318,13 +318,13 @@ impl Model {
         let d_hidden = room(d_wide, n_rows * n_ff);
         kernels::gate_forward(pool, s.function, gate, up, hidden);
         let (down, d_down) = (of.get(TensorRole::FfnDown), d_of.get(TensorRole::FfnDown));
-        linear_backward(&s, hidden, down, n_ff, d_update, d_hidden, Into::Replace, d_down);
+        linear_backward(&s, hidden, down, n_ff, d_update, d_hidden, Store::Replace, d_down);
         kernels::gate_backward(pool, s.function, gate, up, d_hidden);
         let x = &tape.x_between[..len];
         let norm = of.maybe(TensorRole::FfnNorm).filter(|_| s.has_pre());
         s.normalised(x, norm, h, inverses);
         for (role, dy, into) in
-            [(TensorRole::FfnGate, &*gate, Into::Replace), (TensorRole::FfnUp, &*up, Into::Add)]
+            [(TensorRole::FfnGate, &*gate, Store::Replace), (TensorRole::FfnUp, &*up, Store::Add)]
         {
             linear_backward(&s, h, of.get(role), n_embd, dy, dh, into, d_of.get(role));
         }
@@ -340,7 +340,7 @@ impl Model {
         let attn = &tape.attn[..n_rows * q_dim];
         let d_attn = room(d_wide, n_rows * q_dim);
         let (out, d_out) = (of.get(TensorRole::AttnOutput), d_of.get(TensorRole::AttnOutput));
-        linear_backward(&s, attn, out, q_dim, d_update, d_attn, Into::Replace, d_out);
+        linear_backward(&s, attn, out, q_dim, d_update, d_attn, Store::Replace, d_out);
         let all = room(more, n_rows * (q_dim + 2 * k_dim));
         let (dq, rest) = all.split_at_mut(n_rows * q_dim);
         let (dk, dv) = rest.split_at_mut(n_rows * k_dim);
@@ -373,9 +373,9 @@ impl Model {
         let norm = of.maybe(TensorRole::AttnNorm).filter(|_| s.has_pre());
         s.normalised(x, norm, h, inverses);
         for (role, bias, dy, into) in [
-            (TensorRole::AttnQ, TensorRole::AttnQBias, &*dq, Into::Replace),
-            (TensorRole::AttnK, TensorRole::AttnKBias, &*dk, Into::Add),
-            (TensorRole::AttnV, TensorRole::AttnVBias, &*dv, Into::Add),
+            (TensorRole::AttnQ, TensorRole::AttnQBias, &*dq, Store::Replace),
+            (TensorRole::AttnK, TensorRole::AttnKBias, &*dk, Store::Add),
+            (TensorRole::AttnV, TensorRole::AttnVBias, &*dv, Store::Add),
         ] {
             linear_backward(&s, h, of.get(role), n_embd, dy, dh, into, d_of.get(role));
             if let Some(d_bias) = d_of.maybe(bias) {

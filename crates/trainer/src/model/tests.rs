@@ -8,6 +8,7 @@ use kernels::Isa;
 use weights::Gguf;
 
 use super::*;
+use crate::optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};
 
 /// Architectures with a backward pass.
 const TRAINABLE: [&str; 12] = [
@@ -221,5 +222,37 @@ fn what_has_no_backward_pass_is_refused_with_its_reason() {
             error.to_string(),
             format!("a model of this architecture cannot be trained: it has {reason}")
         );
+    }
+}
+
+#[test]
+fn both_optimisers_learn_a_sequence_by_heart() {
+    let pool = Pool::new(2, Isa::detect()).unwrap();
+    let golden = Golden::read(&pool, "qwen3");
+    let owned = Owned::new(&golden);
+    let n = owned.tokens.len() as f64;
+    for matrices in [MatrixOptimizer::AdamW, MatrixOptimizer::Muon] {
+        let mut parameters = golden.parameters.clone();
+        let settings = OptimizerSettings {
+            matrices,
+            lr: 3e-3,
+            muon_lr: 3e-3,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            momentum: 0.95,
+        };
+        let mut optimizer = Optimizer::new(settings, &parameters);
+        let mut model = Model::new(golden.config.clone(), Precision::Bf16).unwrap();
+        let mut gradient = parameters.zeros_like();
+        let first = model.loss(&pool, &parameters, &owned.batch()) / n;
+        for _ in 0..150 {
+            gradient.clear();
+            model.loss_and_gradient(&pool, &parameters, &owned.batch(), &mut gradient);
+            optimizer.step(&pool, &mut parameters, &gradient, 1.0, 1.0 / n as f32);
+        }
+        let last = model.loss(&pool, &parameters, &owned.batch()) / n;
+        assert!(first > 3.0 && last < 0.1, "{matrices:?}: {first} to {last}");
     }
 }
