@@ -157,7 +157,8 @@ pub fn matmul(
     });
 }
 
-fn dispatch<K: Kernel>(isa: Isa, is_bf16: bool, kernel: K) -> K::Out {
+/// Runs a kernel with the processor's own products of bf16, if they are asked for.
+pub(crate) fn dispatch<K: Kernel>(isa: Isa, is_bf16: bool, kernel: K) -> K::Out {
     if is_bf16 { run_on_with_bf16(isa, kernel) } else { run_on(isa, kernel) }
 }
 

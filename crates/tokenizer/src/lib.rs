@@ -4,7 +4,8 @@
 //! enters; [`ChatTemplate`] turns messages into text that remembers which of its bytes are data, so that
 //! [`Tokenizer::encode_rendered`] gives the template's words their special tokens and the user's words none.
 //! [`Grammar`] says which token may come next in an answer that must have a form;
-//! [`BpeTraining`] learns a vocabulary from text. [`TokenStream`], [`StopStrings`] and [`ReasoningParser`] stand between an answer's ids and the screen.
+//! [`TokenStream`], [`StopStrings`] and [`ReasoningParser`] stand between an answer's ids and the screen.
+//! [`BpeTraining`] learns a vocabulary from text.
 //!
 //! The crate knows no model files: whoever reads one fills the vocabulary.
 

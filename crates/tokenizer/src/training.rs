@@ -40,8 +40,8 @@ pub enum TrainingError {
         /// Special tokens among them.
         n_special: usize,
     },
-    /// A special token twice, or an empty one.
-    #[error("the special token {0:?} is empty or named twice")]
+    /// A special token twice, or one that is no longer than the tokens of single bytes.
+    #[error("the special token {0:?} is named twice or shorter than two characters")]
     SpecialToken(String),
     /// The corpus holds no word.
     #[error("there is no text to learn from")]
@@ -81,7 +81,7 @@ impl BpeTraining {
             return Err(TrainingError::VocabSize { asked: self.vocab_size, n_special });
         }
         for (idx, token) in self.special_tokens.iter().enumerate() {
-            if token.is_empty() || self.special_tokens[..idx].contains(token) {
+            if token.chars().nth(1).is_none() || self.special_tokens[..idx].contains(token) {
                 return Err(TrainingError::SpecialToken(token.clone()));
             }
         }

@@ -12,8 +12,8 @@ use std::ops::Range;
 use crate::Pool;
 use crate::aligned::AlignedWords;
 use crate::disjoint::Disjoint;
-use crate::matmul::{LeftBlock, Matrix, PackedRight, Precision, Rows, Store, pack, product};
-use crate::simd::{Kernel, Lanes, run_on, run_on_with_bf16};
+use crate::matmul::{LeftBlock, Matrix, PackedRight, Precision, Rows, Store, dispatch, pack, product};
+use crate::simd::{Kernel, Lanes};
 
 /// Queries of a block: as many rows as a block of a product has.
 const QUERIES: usize = 96;
@@ -58,7 +58,7 @@ pub fn attention_forward(
     let (out, log_sums) = (&Disjoint::new(out), &Disjoint::new(log_sums));
     shape.run(pool, &|sequence, kv_head, is_bf16, room| {
         let task = Task { shape, sequence, kv_head, is_bf16, n_rows, q, k, v, room };
-        shape.dispatch(pool, Forward { task, out, log_sums });
+        dispatch(pool.isa(), is_bf16, Forward { task, out, log_sums });
     });
 }
 
@@ -89,7 +89,7 @@ pub fn attention_backward(
     let [dq, dk, dv] = &[dq, dk, dv].map(Disjoint::new);
     shape.run(pool, &|sequence, kv_head, is_bf16, room| {
         let task = Task { shape, sequence, kv_head, is_bf16, n_rows, q, k, v, room };
-        shape.dispatch(pool, Backward { task, out, log_sums, d_out, dq, dk, dv });
+        dispatch(pool.isa(), is_bf16, Backward { task, out, log_sums, d_out, dq, dk, dv });
     });
 }
 
@@ -141,10 +141,6 @@ impl CausalAttention<'_> {
 
     fn is_bf16(&self, pool: &Pool) -> bool {
         self.precision == Precision::Bf16 && pool.isa().has_bf16()
-    }
-
-    fn dispatch<K: Kernel>(&self, pool: &Pool, kernel: K) -> K::Out {
-        if self.is_bf16(pool) { run_on_with_bf16(pool.isa(), kernel) } else { run_on(pool.isa(), kernel) }
     }
 }
 

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 
 use super::{BpeTraining, TrainingError, WordCounts};
 use crate::TokenId;
+use crate::byte_level;
 use crate::piece_table::hash_pair;
 
 /// No token: the end of a word, or a place inside a merged token.
@@ -155,6 +156,8 @@ pub(super) fn learn(
         .collect();
     let mut ids: HashMap<Vec<u8>, TokenId> =
         tokens.iter().enumerate().map(|(id, bytes)| (bytes.clone(), id as TokenId)).collect();
+    let special_tokens = &settings.special_tokens;
+    let is_special = |bytes: &[u8]| special_tokens.iter().any(|text| text.as_bytes() == bytes);
     let mut merges = Vec::with_capacity(n_merges);
     // Pairs with the new token and without it, left and right of it.
     let [mut old_left, mut old_right, mut new_left, mut new_right] =
@@ -174,6 +177,10 @@ pub(super) fn learn(
         let mut places = std::mem::take(&mut found.places);
         found.count = 0;
         let bytes = [&tokens[a as usize][..], &tokens[b as usize]].concat();
+        // A text that spells a special token never becomes one token: that would be the special token itself.
+        if is_special(&bytes) || is_special(&byte_level::encode(&bytes)) {
+            continue;
+        }
         let c = *ids.entry_ref(&bytes).or_insert_with(|| {
             tokens.push(bytes.clone());
             (tokens.len() - 1) as TokenId

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{Specials, Tokenizer};
+use crate::{Specials, Tokenizer, TokenizerWarning};
 
 fn counts_of(pre: &str, texts: &[&str]) -> WordCounts {
     let mut counts = WordCounts::new(pre).unwrap();
@@ -103,6 +103,21 @@ fn a_vocabulary_reads_back_as_a_tokenizer() {
 }
 
 #[test]
+fn text_that_spells_a_special_token_stays_text() {
+    let counts = counts_of("qwen2", &["stop\nstop\nstop\nwe stop"]);
+    let training = BpeTraining { vocab_size: 400, special_tokens: vec!["stop".to_owned()], min_count: 1 };
+    let trained = training.train(&counts, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let n_tokens = trained.tokens().len();
+    assert_eq!(trained.tokens().iter().collect::<std::collections::HashSet<_>>().len(), n_tokens);
+    let tokenizer = Tokenizer::new(&trained.vocabulary()).unwrap();
+    // No merge is lost.
+    assert_eq!(tokenizer.warnings(), [TokenizerWarning::NoEndOfGeneration]);
+    let ids = tokenizer.encode(b"stop", Specials::AsText);
+    assert!(ids.len() > 1 && !ids.contains(&0), "{ids:?}");
+    assert_eq!(tokenizer.encode(b"stop", Specials::Parse), [0]);
+}
+
+#[test]
 fn rare_pairs_are_not_merged() {
     let counts = counts_of("gpt-2", &["ab ab cd"]);
     let trained = train(&counts, 1000, 2);
@@ -121,7 +136,9 @@ fn what_cannot_be_learnt_is_refused() {
     };
     assert_eq!(refused(256, &["<a>"], &counts), TrainingError::VocabSize { asked: 256, n_special: 1 });
     assert_eq!(refused(300, &["<a>", "<a>"], &counts), TrainingError::SpecialToken("<a>".to_owned()));
-    assert_eq!(refused(300, &[""], &counts), TrainingError::SpecialToken(String::new()));
+    for short in ["", "a", "Ġ"] {
+        assert_eq!(refused(300, &[short], &counts), TrainingError::SpecialToken(short.to_owned()));
+    }
     assert_eq!(refused(300, &[], &counts_of("gpt-2", &[""])), TrainingError::NoText);
     assert!(matches!(WordCounts::new("no such"), Err(TrainingError::UnknownPreTokenizer(_))));
     let stopped = BpeTraining { vocab_size: 300, special_tokens: Vec::new(), min_count: 1 }
