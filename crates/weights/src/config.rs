@@ -32,10 +32,12 @@
 //! logits = softcap(output(output_norm(x)) · logit_scale, final_softcap)
 //! ```
 
+mod decoder;
 mod error;
 mod read;
 mod rope;
 
+pub use decoder::DecoderShape;
 pub use error::ConfigError;
 pub(crate) use read::limits;
 pub use rope::{RopeConfig, RopePairing, RopeScaling};

@@ -27,8 +27,8 @@ mod tiny_model;
 pub use architecture::Architecture;
 pub use atomic_file::{AtomicFile, sync_folder_of};
 pub use config::{
-    Activation, ConfigError, FfnKind, LayerConfig, LayerRope, ModelConfig, NormConfig, NormKind, NormPlace,
-    QkNorm, RopeConfig, RopePairing, RopeScaling,
+    Activation, ConfigError, DecoderShape, FfnKind, LayerConfig, LayerRope, ModelConfig, NormConfig,
+    NormKind, NormPlace, QkNorm, RopeConfig, RopePairing, RopeScaling,
 };
 pub use gguf::{
     Array, Damage, Gguf, GgufError, GgufStream, GgufWriter, LooksLike, MetadataKey, Subject, TensorInfo,
