@@ -440,7 +440,142 @@ pub(crate) struct Train {
 pub(crate) enum TrainStage {
     /// Learn a vocabulary from texts (byte-level BPE).
     Tokenizer(TrainTokenizer),
+    /// Make a model that predicts text, from nothing.
+    Pretrain(TrainPretrain),
+    /// Go on with a run that was interrupted, exactly where its last checkpoint was made.
+    Resume(TrainResume),
 }
+
+/// Printed under `daybreak train pretrain --help`.
+const PRETRAIN: &str = "\
+One dial decides the rest: --depth, or --budget, --tokens or --flops, from which the depth follows. Every figure is printed
+before the start, and three steps are tried to tell how long it will take; --dry-run ends there. RUN gets the vocabulary, the
+tokens, checkpoints, log.jsonl and at the end model.gguf, which `daybreak serve` and every other runtime of GGUF files read.
+Ctrl-C saves; `daybreak train resume RUN` goes on, bit for bit as if nothing had happened.
+
+A TEXT may end in @WEIGHT: it is then read so much more often for its size than one of weight 1.
+
+  daybreak train pretrain books/ --out my-model --budget 30m
+  daybreak train pretrain web.jsonl.gz@1 manuals/@3 --out my-model --depth 8 --language en --language zh
+  daybreak serve --model my-model/model.gguf";
+
+/// `daybreak train pretrain`
+#[derive(Debug, Args)]
+#[command(after_help = PRETRAIN)]
+pub(crate) struct TrainPretrain {
+    /// Files and folders to learn from, as for `daybreak train tokenizer`.
+    #[arg(value_name = "TEXT[@WEIGHT]", required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) texts: Vec<String>,
+    /// The folder of the run.
+    #[arg(short, long = "out", value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The vocabulary: a folder from `daybreak train tokenizer`, or a model [default: learnt from the texts].
+    #[arg(long, value_name = "DIR|MODEL")]
+    pub(crate) tokenizer: Option<String>,
+    /// Tokens of a vocabulary that is learnt [default: 8192 to 32768, by the depth].
+    #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
+    pub(crate) vocab_size: Option<u32>,
+    /// Layers; the width is 64 for each [default: what makes the best use of the budget, else 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=trainer::MAX_DEPTH as i64))]
+    pub(crate) depth: Option<u16>,
+    /// The output's weights are the embeddings: a smaller file, a little worse.
+    #[arg(long)]
+    pub(crate) tied: bool,
+    /// Time to train for, such as 30m or 8h.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "length")]
+    pub(crate) budget: Option<std::time::Duration>,
+    /// Tokens to train on, such as 20M [default: 20 for each weight of a product].
+    #[arg(long, value_name = "N", value_parser = parse_count, group = "length")]
+    pub(crate) tokens: Option<f64>,
+    /// Floating-point operations to spend, such as 1e15.
+    #[arg(long, value_name = "N", value_parser = parse_count, group = "length")]
+    pub(crate) flops: Option<f64>,
+    /// Longest sequence, in tokens.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=131_072))]
+    pub(crate) seq_len: u32,
+    /// Tokens of a step [default: by the length of the run].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub(crate) step_tokens: Option<u32>,
+    /// Tokens that go through the model together; more need more memory.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(8..))]
+    pub(crate) batch_tokens: u32,
+    /// Who moves the matrices inside layers.
+    #[arg(long, value_name = "NAME", default_value = "muon", value_parser = ["muon", "adamw"])]
+    pub(crate) optimizer: String,
+    /// A factor of all learning rates.
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub(crate) lr_scale: f64,
+    /// How the learning rate goes down.
+    #[arg(long, value_name = "NAME", default_value = "wsd", value_parser = ["wsd", "cosine", "linear", "constant"])]
+    pub(crate) decay: String,
+    /// What products are computed in [default: bf16 where the processor has it].
+    #[arg(long, value_name = "TYPE", value_parser = ["bf16", "f32"])]
+    pub(crate) products: Option<String>,
+    /// Longest gradient; longer ones are shortened (0: no limit).
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub(crate) clip: f64,
+    /// Decides the first weights and the order of the texts.
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// Share of the documents that are held out to measure with.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub(crate) held_out: f64,
+    /// Keep texts in this language only; give it again for each.
+    #[arg(long = "language", value_name = "NAME")]
+    pub(crate) languages: Vec<String>,
+    /// Steps between two evaluations [default: 10 in a run].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) eval_every: Option<u64>,
+    /// Held-out tokens that an evaluation reads.
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    pub(crate) eval_tokens: u32,
+    /// End the run after so many evaluations without a better loss.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) patience: Option<u32>,
+    /// A text that the model goes on with at every evaluation; give it again for each.
+    #[arg(long = "sample", value_name = "TEXT")]
+    pub(crate) samples: Vec<String>,
+    /// Time between two checkpoints.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
+    pub(crate) checkpoint_every: std::time::Duration,
+    /// Number format of model.gguf; `daybreak quantize` makes others of it.
+    #[arg(long = "type", value_name = "TYPE", default_value = "f16", value_parser = ["f32", "f16", "bf16"])]
+    pub(crate) model_type: String,
+    /// Print every figure, try three steps and end.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Leave out records that cannot be read, and name the first of them.
+    #[arg(long)]
+    pub(crate) skip_broken: bool,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// `daybreak train resume`
+#[derive(Debug, Args)]
+pub(crate) struct TrainResume {
+    /// The folder of the run.
+    #[arg(value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// How a run is computed and watched; nothing of it changes what comes out.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WatchArgs {
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// What happens as JSON, an object on each line, as in log.jsonl.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Control tokens of a new vocabulary: what stands between texts, and what a chat is made of.
+pub(crate) const SPECIAL_TOKENS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
 /// Printed under `daybreak train tokenizer --help`.
 const TEXTS: &str = "\
@@ -465,7 +600,7 @@ pub(crate) struct TrainTokenizer {
     #[arg(long, value_name = "N", default_value_t = 32_768)]
     pub(crate) vocab_size: u32,
     /// A control token; give it again for each. The first ends a text.
-    #[arg(long = "special-token", value_name = "TEXT", default_values = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"])]
+    #[arg(long = "special-token", value_name = "TEXT", default_values = SPECIAL_TOKENS)]
     pub(crate) special_tokens: Vec<String>,
     /// How text is cut into words before anything is merged, by the name that GGUF files have for it. qwen2 keeps
     /// digits apart; deepseek-coder does so too and keeps Chinese apart from Latin letters.
@@ -506,6 +641,50 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         .filter(|bytes| *bytes >= 1.0 && *bytes < 1e15)
         .map(|bytes| bytes as u64)
         .ok_or_else(|| format!("{text:?} is not a size; write it like 67108864, 64M or 1.5G"))
+}
+
+/// `90s`, `30m`, `8h`, `2d`, `1h30m`.
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let bad = || format!("{text:?} is no time; write it like 90s, 30m, 8h or 1h30m");
+    let mut seconds = 0.0;
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let n_digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let number: f64 = rest[..n_digits].parse().map_err(|_| bad())?;
+        let unit = rest[n_digits..].chars().next().ok_or_else(bad)?;
+        seconds += number
+            * match unit.to_ascii_lowercase() {
+                's' => 1.0,
+                'm' => 60.0,
+                'h' => 3600.0,
+                'd' => 86_400.0,
+                _ => return Err(bad()),
+            };
+        rest = &rest[n_digits + unit.len_utf8()..];
+    }
+    let in_reach = (1.0..=3e9).contains(&seconds);
+    if in_reach { Ok(std::time::Duration::from_secs_f64(seconds)) } else { Err(bad()) }
+}
+
+/// `20M`, `1.5B`, `1e15`.
+fn parse_count(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let (digits, unit) = match text.char_indices().next_back() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => (&text[..at], unit.to_ascii_uppercase()),
+        _ => (text, ' '),
+    };
+    let factor = match unit {
+        ' ' => Some(1.0),
+        'K' => Some(1e3),
+        'M' => Some(1e6),
+        'B' | 'G' => Some(1e9),
+        'T' => Some(1e12),
+        _ => None,
+    };
+    let number = digits.parse::<f64>().ok().zip(factor).map(|(number, factor)| number * factor);
+    number
+        .filter(|number| (1.0..1e30).contains(number))
+        .ok_or_else(|| format!("{text:?} is no number of things; write it like 20000000, 20M or 1.5B"))
 }
 
 /// As `parse_bytes`, and 0 for none.

@@ -101,6 +101,11 @@ impl CountBar {
         }
     }
 
+    /// Prints lines above the bar.
+    pub(crate) fn above(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
     /// So many are done; the message stays.
     pub(crate) fn advance_to(&self, done: u64) {
         self.bar.set_position(done);

@@ -17,7 +17,8 @@ pub(crate) fn tokenize(args: cli::Tokenize) -> Result<()> {
             None => bail!("no text; give one, as in: daybreak tokenize {} \"some text\"", args.model),
         },
     };
-    let tokenizer = models::open_tokenizer(&ModelSettings::new(&args.data)?.library.resolve(&args.model)?)?;
+    let tokenizer =
+        models::open_tokenizer(ModelSettings::new(&args.data)?.library.resolve(&args.model)?.path())?;
     let specials = if args.special { Specials::Parse } else { Specials::AsText };
     let ids = match args.bos {
         true => tokenizer.encode_with_bos(&text, specials),

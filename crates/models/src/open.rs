@@ -9,7 +9,7 @@ mod error;
 mod tests;
 mod vocabulary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokenizer::{ChatMessage, ChatTemplate, RenderInput, Specials, Tokenizer};
@@ -126,10 +126,9 @@ impl OpenModel {
 ///
 /// # Errors
 /// Where the file is damaged or its vocabulary contradicts itself.
-pub fn open_tokenizer(model: &LocalModel) -> Result<Tokenizer, OpenError> {
-    let fail =
-        |problem: OpenProblem| OpenError { path: model.path().to_path_buf(), problem: Box::new(problem) };
-    let gguf = Gguf::open(model.path()).map_err(|error| fail(error.into()))?;
+pub fn open_tokenizer(path: &Path) -> Result<Tokenizer, OpenError> {
+    let fail = |problem: OpenProblem| OpenError { path: path.to_owned(), problem: Box::new(problem) };
+    let gguf = Gguf::open(path).map_err(|error| fail(error.into()))?;
     let metadata = weights::vocabulary_metadata(&gguf).map_err(|error| fail(error.into()))?;
     vocabulary::tokenizer(&metadata, metadata.tokens.len()).map_err(fail)
 }

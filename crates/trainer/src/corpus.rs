@@ -71,6 +71,11 @@ impl Corpus {
         Ok(Corpus { files: files::find(paths)? })
     }
 
+    /// The files.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().map(|file| file.path.clone())
+    }
+
     /// Bytes of all files as they lie on the disk, for a progress bar.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {

@@ -5,23 +5,51 @@
 //! architecture of `weights`, with [`Parameters`] for its numbers and for their gradients,
 //! which an [`Optimizer`] follows.
 
+mod batches;
+mod checkpoint;
 mod corpus;
 mod cost;
+mod data;
+mod dial;
 mod export;
+mod initial;
 mod learn_tokenizer;
 mod model;
+mod objective;
 mod optimizer;
 mod parameters;
+mod rows;
+mod run;
+mod run_file;
+mod schedule;
+mod training;
 
+pub use batches::{Batches, held_out_rows};
+pub use checkpoint::{Checkpoint, CheckpointError, Header, LoopState, write_model};
 #[cfg(any(test, fuzzing))]
 pub use corpus::fuzzing;
 pub use corpus::{BrokenRecord, Corpus, CorpusError, CorpusSummary, OnBroken, Piece};
 pub use cost::{ParameterCount, training_flops_per_token};
+pub use data::{
+    Data, DataError, DataProgress, DataSource, DataSummary, PrepareData, SourceSummary, TokenFile,
+    TokenFileError, UnknownLanguage, language_by_name, prepare_data,
+};
+pub use dial::{
+    MAX_DEPTH, MAX_EPOCHS, decoder_shape, depth_for, n_product_weights, optimizer_for, schedule_for,
+    step_tokens_for, tokens_for, vocab_size_for,
+};
 pub use export::{tokenizer_json, vocabulary_gguf};
+pub use initial::initial_parameters;
 pub use learn_tokenizer::{
     LanguageShare, LearnTokenizer, LearntTokenizer, TokenizerProgress, TokenizerTrainingError,
     learn_tokenizer,
 };
 pub use model::{Model, TokenBatch, Untrainable};
+pub use objective::{Objective, Pretraining};
 pub use optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};
 pub use parameters::{Parameters, ParametersError};
+pub use rows::Rows;
+pub use run::{Ending, Event, Run, RunError};
+pub use run_file::{RunFile, RunFileError, Stage};
+pub use schedule::{Decay, Schedule};
+pub use training::{Anomaly, LoopSettings, Products, StepReport, Training};

@@ -133,6 +133,27 @@ impl Model {
         &self.room.losses
     }
 
+    /// The logits of what comes behind the last of `tokens`, one sequence: `[vocab_size]`
+    pub fn next_logits(&mut self, pool: &Pool, parameters: &Parameters, tokens: &[u32]) -> Vec<f32> {
+        let positions: Vec<u32> = (0..tokens.len() as u32).collect();
+        let sequences = [Range { start: 0, end: tokens.len() }];
+        let batch =
+            TokenBatch { tokens, positions: &positions, sequences: &sequences, targets: &[], weights: &[] };
+        self.forward(pool, parameters, &batch);
+        let Model { config, precision, room: buffers, .. } = self;
+        let (norm, output) = output_of(config, parameters);
+        let n_embd = config.n_embd;
+        let last = &buffers.x[(tokens.len() - 1) * n_embd..][..n_embd];
+        let h = room(&mut buffers.h, n_embd);
+        let inverses = room(&mut buffers.inverses, 1);
+        kernels::rms_norm_forward(pool, last, norm, config.norm.eps, h, inverses);
+        let mut logits = vec![0.0; config.vocab_size];
+        let (h, output) = (Matrix::new(h, 1, n_embd), Matrix::new(output, config.vocab_size, n_embd));
+        kernels::matmul(pool, *precision, h, output.transposed(), &mut logits, Store::Replace);
+        kernels::scale(pool, &mut logits, config.logit_scale);
+        logits
+    }
+
     fn rope_of(&self, layer_idx: usize) -> Option<&Rope> {
         match self.config.layers[layer_idx].rope {
             LayerRope::None => None,
@@ -165,9 +186,8 @@ impl Model {
     ) -> f64 {
         let Model { config, precision, room: buffers, .. } = self;
         let (n_rows, n_embd, n_vocab) = (batch.tokens.len(), config.n_embd, config.vocab_size);
-        let norm = parameters.get(TensorRole::OutputNorm, None).expect("every model has an output norm");
-        let role = if config.tied_output { TensorRole::TokenEmbd } else { TensorRole::Output };
-        let output = parameters.get(role, None).expect("every model has an output");
+        let (norm, output) = output_of(config, parameters);
+        let role = output_role(config);
         let x = &buffers.x[..n_rows * n_embd];
         let h = room(&mut buffers.h, n_rows * n_embd);
         let inverses = room(&mut buffers.inverses, n_rows);
@@ -230,6 +250,17 @@ impl Model {
             of_token.iter_mut().zip(row).for_each(|(to, d)| *to += d * self.config.embd_scale);
         }
     }
+}
+
+fn output_role(config: &ModelConfig) -> TensorRole {
+    if config.tied_output { TensorRole::TokenEmbd } else { TensorRole::Output }
+}
+
+/// The norm before the output, and the output matrix.
+fn output_of<'a>(config: &ModelConfig, parameters: &'a Parameters) -> (&'a [f32], &'a [f32]) {
+    let norm = parameters.get(TensorRole::OutputNorm, None).expect("every model has an output norm");
+    let output = parameters.get(output_role(config), None).expect("every model has an output");
+    (norm, output)
 }
 
 fn check(config: &ModelConfig) -> Result<(), Untrainable> {

@@ -5,12 +5,14 @@
 //! (Loshchilov and Hutter 2019, arXiv:1711.05101).
 
 use kernels::{AdamW, Matrix, Pool, Precision, Store};
+use serde::{Deserialize, Serialize};
 use weights::{TensorRole, TensorSpec};
 
 use crate::parameters::Parameters;
 
 /// Who moves the matrices inside layers; all else is AdamW's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MatrixOptimizer {
     /// AdamW as well.
     AdamW,
@@ -19,12 +21,16 @@ pub enum MatrixOptimizer {
 }
 
 /// What the optimiser is told once.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OptimizerSettings {
     /// Who moves the matrices inside layers.
     pub matrices: MatrixOptimizer,
-    /// Learning rate of AdamW.
+    /// Learning rate of AdamW, but for embeddings and output.
     pub lr: f32,
+    /// Learning rate of the token embeddings.
+    pub embedding_lr: f32,
+    /// Learning rate of the output matrix.
+    pub output_lr: f32,
     /// Learning rate of Muon, per unit of the root mean square of a step.
     pub muon_lr: f32,
     /// AdamW's share of the mean that is kept in each step.
@@ -37,6 +43,38 @@ pub struct OptimizerSettings {
     pub weight_decay: f32,
     /// Muon's share of the mean that is kept in each step.
     pub momentum: f32,
+}
+
+impl OptimizerSettings {
+    /// AdamW for everything, at one rate.
+    #[must_use]
+    pub fn adamw(lr: f32) -> OptimizerSettings {
+        OptimizerSettings {
+            matrices: MatrixOptimizer::AdamW,
+            lr,
+            embedding_lr: lr,
+            output_lr: lr,
+            muon_lr: lr,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            momentum: 0.95,
+        }
+    }
+
+    /// Whether Muon moves this tensor.
+    fn is_muons(&self, spec: &TensorSpec) -> bool {
+        self.matrices == MatrixOptimizer::Muon && spec.shape.len() == 2 && spec.layer_idx.is_some()
+    }
+
+    fn adamw_lr(&self, role: TensorRole) -> f32 {
+        match role {
+            TensorRole::TokenEmbd => self.embedding_lr,
+            TensorRole::Output => self.output_lr,
+            _ => self.lr,
+        }
+    }
 }
 
 /// The optimiser's own numbers.
@@ -59,6 +97,43 @@ impl Optimizer {
         Optimizer { settings, step: 0, means, squares, room: Default::default() }
     }
 
+    /// Steps taken.
+    #[must_use]
+    pub fn n_steps(&self) -> u64 {
+        self.step
+    }
+
+    /// What is kept beside each tensor under a name: its running mean, and of squares where AdamW moves it.
+    pub fn state(&self) -> impl Iterator<Item = (&'static str, &TensorSpec, &[f32])> {
+        let settings = self.settings;
+        let means = self.means.iter().filter(|(spec, _)| !is_fixed(spec));
+        let squares =
+            self.squares.iter().filter(move |(spec, _)| !is_fixed(spec) && !settings.is_muons(spec));
+        means.map(|(spec, x)| ("mean", spec, x)).chain(squares.map(|(spec, x)| ("square", spec, x)))
+    }
+
+    /// Takes up what [`Optimizer::state`] gave after `n_steps` steps, each tensor from `read`.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn restore<E>(
+        &mut self,
+        n_steps: u64,
+        mut read: impl FnMut(&str, &TensorSpec, &mut [f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let settings = self.settings;
+        for (spec, values) in self.means.iter_mut().filter(|(spec, _)| !is_fixed(spec)) {
+            read("mean", spec, values)?;
+        }
+        for (spec, values) in self.squares.iter_mut() {
+            if !is_fixed(spec) && !settings.is_muons(spec) {
+                read("square", spec, values)?;
+            }
+        }
+        self.step = n_steps;
+        Ok(())
+    }
+
     /// Moves the parameters by one step. The schedule's `rate` is a factor of both learning rates, `gradient_scale` one
     /// of the gradient.
     pub fn step(
@@ -78,13 +153,13 @@ impl Optimizer {
             if is_fixed(spec) {
                 continue;
             }
-            if settings.matrices == MatrixOptimizer::Muon && is_matrix && spec.layer_idx.is_some() {
+            if settings.is_muons(spec) {
                 let shape = (spec.shape[0], spec.shape[1]);
                 muon(pool, &settings, rate, gradient_scale, shape, weights, gradient, mean, &mut self.room);
                 continue;
             }
             let step = AdamW {
-                lr: settings.lr * rate,
+                lr: settings.adamw_lr(spec.role) * rate,
                 beta1: settings.beta1,
                 beta2: settings.beta2,
                 eps: settings.eps,

@@ -36,6 +36,7 @@ pub use gguf::{
 };
 pub use importance::{ImportanceError, ImportanceMatrix};
 pub use memory::{MemoryNeed, memory_need};
+pub use mmap::FileMap;
 pub use quant_mix::{FileType, MixFacts};
 pub use tensor_type::{TensorKind, TensorType};
 pub use tensors::{TensorRole, TensorSpec, check_tensors, tensor_specs};

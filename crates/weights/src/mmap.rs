@@ -9,16 +9,25 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 
 use memmap2::{Mmap, UncheckedAdvice};
 
 /// A whole file, mapped read-only.
 #[derive(Debug)]
-pub(crate) struct FileMap {
+pub struct FileMap {
     map: Mmap,
 }
 
 impl FileMap {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be opened or mapped.
+    pub fn open(path: &Path) -> io::Result<FileMap> {
+        FileMap::new(&File::open(path)?)
+    }
+
     /// Maps all of `file`. The file may be closed afterwards.
     pub(crate) fn new(file: &File) -> io::Result<FileMap> {
         // SAFETY: the map is read-only and this crate never writes to a file it has mapped; bytes are only read as
@@ -28,7 +37,8 @@ impl FileMap {
     }
 
     /// All bytes of the file.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &self.map
     }
 

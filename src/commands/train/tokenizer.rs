@@ -1,14 +1,13 @@
 //! `daybreak train tokenizer`: texts → a vocabulary, as a folder with `tokenizer.json` and `tokenizer.gguf`.
 
 use std::io::Write;
-use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
 use tokenizer::{BpeTraining, TrainingError};
 use trainer::{
@@ -17,9 +16,9 @@ use trainer::{
 };
 use weights::AtomicFile;
 
+use super::{check_output, n_threads};
 use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
-use crate::config::default_threads;
 use crate::progress::CountBar;
 use crate::terminal::{Interrupted, human_bytes};
 
@@ -27,9 +26,8 @@ use crate::terminal::{Interrupted, human_bytes};
 const MAX_LANGUAGES: usize = 8;
 
 pub(super) fn train(args: &cli::TrainTokenizer) -> Result<()> {
-    check_output(args)?;
+    check_output(&args.output, args.force)?;
     let corpus = Corpus::find(&args.texts)?;
-    let n_threads = args.threads.map_or_else(default_threads, usize::from);
     let task = LearnTokenizer {
         corpus: &corpus,
         on_broken: if args.skip_broken { OnBroken::Skip } else { OnBroken::Stop },
@@ -39,31 +37,18 @@ pub(super) fn train(args: &cli::TrainTokenizer) -> Result<()> {
             special_tokens: args.special_tokens.clone(),
             min_count: args.min_count,
         },
-        n_threads: NonZeroUsize::new(n_threads).context("no thread to count with")?,
+        n_threads: n_threads(args.threads)?,
     };
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_ctrl_c(&stop)?;
     let start = Instant::now();
-    let learnt = with_bar(&task, &stop)?;
+    let learnt = learn(&task, &stop)?;
     let seconds = start.elapsed().as_secs_f64();
     write(&args.output, &learnt)?;
     report(args, &learnt, seconds)
 }
 
-/// Nothing is overwritten without being asked.
-fn check_output(args: &cli::TrainTokenizer) -> Result<()> {
-    let is_empty = |folder: &Path| std::fs::read_dir(folder).map(|mut entries| entries.next().is_none());
-    match std::fs::metadata(&args.output) {
-        Err(_) => Ok(()),
-        Ok(metadata) if !metadata.is_dir() => {
-            bail!("{} is a file; expected the name of a folder to write", args.output.display())
-        }
-        Ok(_) if args.force || is_empty(&args.output)? => Ok(()),
-        Ok(_) => bail!("{} exists and is not empty; --force writes into it", args.output.display()),
-    }
-}
-
-fn with_bar(task: &LearnTokenizer<'_>, stop: &AtomicBool) -> Result<LearntTokenizer> {
+pub(super) fn learn(task: &LearnTokenizer<'_>, stop: &AtomicBool) -> Result<LearntTokenizer> {
     let mut reading = Some(CountBar::new("megabytes", task.corpus.bytes_on_disk() >> 20));
     let mut merging = None;
     let learnt = learn_tokenizer(task, &mut |progress| {
@@ -91,7 +76,7 @@ fn with_bar(task: &LearnTokenizer<'_>, stop: &AtomicBool) -> Result<LearntTokeni
     })
 }
 
-fn write(folder: &Path, learnt: &LearntTokenizer) -> Result<()> {
+pub(super) fn write(folder: &Path, learnt: &LearntTokenizer) -> Result<()> {
     let failed = || format!("{} cannot be written", folder.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
     let json = serde_json::to_vec(&tokenizer_json(&learnt.bpe))?;

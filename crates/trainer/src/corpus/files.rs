@@ -30,7 +30,7 @@ pub(super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct CorpusFile {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     kind: Kind,
     is_gzip: bool,
     pub(super) bytes: u64,

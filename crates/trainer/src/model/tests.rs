@@ -233,16 +233,7 @@ fn both_optimisers_learn_a_sequence_by_heart() {
     let n = owned.tokens.len() as f64;
     for matrices in [MatrixOptimizer::AdamW, MatrixOptimizer::Muon] {
         let mut parameters = golden.parameters.clone();
-        let settings = OptimizerSettings {
-            matrices,
-            lr: 3e-3,
-            muon_lr: 3e-3,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.01,
-            momentum: 0.95,
-        };
+        let settings = OptimizerSettings { matrices, weight_decay: 0.01, ..OptimizerSettings::adamw(3e-3) };
         let mut optimizer = Optimizer::new(settings, &parameters);
         let mut model = Model::new(golden.config.clone(), Precision::Bf16).unwrap();
         let mut gradient = parameters.zeros_like();

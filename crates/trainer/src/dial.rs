@@ -1,0 +1,129 @@
+//! One dial: from a model's depth follow its width, its heads, how many tokens it should see, how many at a time and
+//! how fast it learns. Each figure can be overridden by whoever asks for the run.
+
+use weights::{DecoderShape, ModelConfig};
+
+use crate::cost::{ParameterCount, training_flops_per_token};
+use crate::optimizer::{MatrixOptimizer, OptimizerSettings};
+use crate::schedule::{Decay, Schedule};
+
+/// Width of a layer's stream per layer of depth, and elements of a head.
+const WIDTH: usize = 64;
+/// Deepest model that the dial goes to.
+pub const MAX_DEPTH: usize = 64;
+/// Base of the rotary frequencies.
+const ROPE_THETA: f32 = 10_000.0;
+
+/// Tokens for each weight of a product: what Hoffmann et al. 2022 (arXiv:2203.15556) found to be the best use of
+/// arithmetic.
+const TOKENS_PER_WEIGHT: f64 = 20.0;
+/// How often the same text is worth nearly as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).
+pub const MAX_EPOCHS: f64 = 4.0;
+
+/// The sizes of a model of this depth.
+#[must_use]
+pub fn decoder_shape(depth: usize, vocab_size: usize, max_seq_len: usize, tied_output: bool) -> DecoderShape {
+    let n_embd = WIDTH * depth;
+    let n_kv_heads = match depth {
+        _ if depth.is_multiple_of(3) => depth / 3,
+        _ if depth.is_multiple_of(2) => depth / 2,
+        _ => depth,
+    };
+    DecoderShape {
+        n_layers: depth,
+        n_embd,
+        n_heads: depth,
+        n_kv_heads,
+        head_dim: WIDTH,
+        // A gate makes three matrices of two: with 8/3 of the width they have as many weights as two of 4.
+        n_ff: (8 * n_embd / 3).next_multiple_of(WIDTH),
+        vocab_size,
+        max_seq_len,
+        tied_output,
+        rope_theta: ROPE_THETA,
+    }
+}
+
+/// Size of a vocabulary for a model of this depth: small models cannot afford a large one.
+#[must_use]
+pub fn vocab_size_for(depth: usize) -> usize {
+    match depth {
+        0..=6 => 8192,
+        7..=10 => 16_384,
+        _ => 32_768,
+    }
+}
+
+/// Weights of the products that a token goes through.
+#[must_use]
+pub fn n_product_weights(config: &ModelConfig) -> u64 {
+    let count = ParameterCount::of(config);
+    let output = if config.tied_output { count.embeddings } else { count.output };
+    count.layers + output
+}
+
+/// Tokens that make the best use of arithmetic.
+#[must_use]
+pub fn tokens_for(config: &ModelConfig) -> u64 {
+    (TOKENS_PER_WEIGHT * n_product_weights(config) as f64) as u64
+}
+
+/// The depth whose model makes the best use of `flops` operations.
+#[must_use]
+pub fn depth_for(flops: f64, vocab_size: Option<usize>, seq_len: usize) -> usize {
+    let cost = |depth: usize| {
+        let vocab_size = vocab_size.unwrap_or_else(|| vocab_size_for(depth));
+        let config = decoder_shape(depth, vocab_size, seq_len, false).config();
+        tokens_for(&config) as f64 * training_flops_per_token(&config, seq_len)
+    };
+    (2..=MAX_DEPTH).take_while(|&depth| cost(depth) <= flops).last().unwrap_or(2)
+}
+
+/// Tokens of a step for a run over `n_tokens`, a power of two: they grow as the run's length to the power of 0.383
+/// (Bergsma et al. 2025, arXiv:2505.13738; its factor is for AdamW and a fixed share of lost efficiency, ours is what
+/// was best for small runs).
+#[must_use]
+pub fn step_tokens_for(n_tokens: u64) -> usize {
+    let wanted = 25.0 * (n_tokens as f64).powf(0.383);
+    1 << wanted.log2().round().clamp(11.0, 20.0) as u32
+}
+
+/// Tokens of a step for which the learning rates below were found.
+const REFERENCE_STEP_TOKENS: f64 = 16_384.0;
+/// Width for which they were found.
+const REFERENCE_EMBD: f64 = 256.0;
+
+/// How weights follow their gradient. Rates shrink with the root of the width and grow with that of the step.
+#[must_use]
+pub fn optimizer_for(matrices: MatrixOptimizer, n_embd: usize, step_tokens: usize) -> OptimizerSettings {
+    let by_width = (REFERENCE_EMBD / n_embd as f64).sqrt();
+    let by_step = (step_tokens as f64 / REFERENCE_STEP_TOKENS).sqrt();
+    let scaled = |rate: f64| (rate * by_width * by_step) as f32;
+    let adamw = OptimizerSettings { beta1: 0.8, beta2: 0.95, eps: 1e-10, ..OptimizerSettings::adamw(0.0) };
+    match matrices {
+        MatrixOptimizer::Muon => OptimizerSettings {
+            matrices,
+            lr: scaled(0.01),
+            embedding_lr: scaled(0.05),
+            output_lr: scaled(0.004),
+            muon_lr: scaled(0.01),
+            weight_decay: 0.0,
+            ..adamw
+        },
+        MatrixOptimizer::AdamW => OptimizerSettings {
+            matrices,
+            lr: scaled(0.004),
+            embedding_lr: scaled(0.02),
+            output_lr: scaled(0.004),
+            beta1: 0.9,
+            weight_decay: 0.1,
+            ..adamw
+        },
+    }
+}
+
+/// How the learning rate goes over a run of so many steps.
+#[must_use]
+pub fn schedule_for(decay: Decay, n_steps: u64) -> Schedule {
+    Schedule { n_warmup: (n_steps / 50).min(100), decay, decay_share: 0.5, end: 0.0 }
+}

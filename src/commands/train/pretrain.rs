@@ -1,0 +1,505 @@
+//! `daybreak train pretrain`: texts → a model that predicts text.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use kernels::Pool;
+use serde_json::json;
+use tokenizer::{BpeTraining, ChatTemplate, TokenId, Tokenizer};
+use trainer::{
+    Batches, Corpus, CorpusError, Data, DataError, DataSource, Decay, Header, LearnTokenizer, LoopSettings,
+    MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData, Pretraining, Products, Run, RunFile,
+    Stage, Training,
+};
+use weights::{DecoderShape, Gguf, Value};
+
+use super::resume::model_type;
+use super::{check_output, n_threads, running, tokenizer as vocabulary};
+use crate::cli;
+use crate::commands::chat::stop_on_ctrl_c;
+use crate::config::{ModelSettings, isa};
+use crate::progress::CountBar;
+use crate::terminal::{Interrupted, human_bytes};
+
+/// Steps that are tried before the start; the first, which touches everything for the first time, does not count.
+const TRIAL_STEPS: u32 = 3;
+/// Share of a time budget that steps may take; the rest is for evaluations and checkpoints.
+const BUDGET_FOR_STEPS: f64 = 0.93;
+/// Depth where nothing decides it.
+const DEFAULT_DEPTH: usize = 4;
+/// Share of the peak that training reaches, for a first guess of what a time budget buys.
+const LIKELY_UTILISATION: f64 = 0.35;
+/// Texts for a model to go on with, where none was given.
+const DEFAULT_SAMPLES: [&str; 2] = ["The", "今天"];
+
+pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
+    check_output(&args.output, false)?;
+    check(args)?;
+    let sources = sources(&args.texts)?;
+    let n_threads = n_threads(args.watch.threads)?;
+    let pool = Pool::new(n_threads.get(), isa()?)?;
+    let products = match args.products.as_deref() {
+        Some("f32") => Products::F32,
+        Some(_) => Products::Bf16,
+        None if pool.isa().has_bf16() => Products::Bf16,
+        None => Products::F32,
+    };
+    let depth = depth(args, &pool, products);
+    fs::create_dir_all(&args.output).with_context(|| format!("{}", args.output.display()))?;
+    let (tokenizer, vocabulary) = tokenizer(args, &sources, depth)?;
+    let document_token = document_token(&tokenizer)?;
+    let data = prepare(args, &sources, &tokenizer, document_token)?;
+    report_data(args, &data);
+
+    let seq_len = args.seq_len as usize;
+    let shape = trainer::decoder_shape(depth, tokenizer.vocab_size(), seq_len, args.tied);
+    let mut plan = Plan::new(args, &shape, products, &data)?;
+    let trial = try_steps(&pool, &plan.settings, &shape, &data, document_token)?;
+    if let Some(budget) = args.budget {
+        let n_tokens = budget.as_secs_f64() * BUDGET_FOR_STEPS * trial.tokens_per_second;
+        plan = plan.for_tokens(args, &shape, n_tokens as u64);
+    }
+    report_plan(args, &shape, &plan, &trial, &data);
+    if args.dry_run {
+        return Ok(());
+    }
+    let prompts = match args.samples.is_empty() {
+        true => DEFAULT_SAMPLES.map(str::to_owned).to_vec(),
+        false => args.samples.clone(),
+    };
+    let settings = plan.settings;
+    let file =
+        RunFile::new(Stage::Pretrain, settings.clone(), document_token, prompts.clone(), &args.model_type);
+    file.write(&args.output)?;
+    let config = shape.config();
+    let parameters = trainer::initial_parameters(&config, settings.seed);
+    let objective = objective(&data, &settings, document_token);
+    let counts = |token| !tokenizer.is_control(token);
+    let held_out = trainer::held_out_rows(&data, document_token, seq_len, settings.eval_rows, &counts);
+    let digest = data.summary.digest.clone();
+    let mut training = Training::new(&pool, settings, objective, config, parameters, digest)?;
+    let run = Run {
+        folder: &args.output,
+        header: header(&args.output, &shape, &vocabulary, &tokenizer),
+        tokenizer: &tokenizer,
+        document_token,
+        held_out,
+        prompts,
+        model_type: model_type(&args.model_type)?,
+    };
+    running::go(&run, &mut training, args.watch.json)
+}
+
+/// What clap cannot check.
+fn check(args: &cli::TrainPretrain) -> Result<()> {
+    for (name, value, range) in [
+        ("--lr-scale", args.lr_scale, 1e-6..=1e6),
+        ("--clip", args.clip, 0.0..=1e9),
+        ("--held-out", args.held_out, 0.0..=0.5),
+    ] {
+        if !range.contains(&value) {
+            bail!("{name} is {value}, expected {} to {}", range.start(), range.end());
+        }
+    }
+    Ok(())
+}
+
+/// `TEXT` or `TEXT@WEIGHT`, all of them with a weight or none.
+fn sources(texts: &[String]) -> Result<Vec<DataSource>> {
+    let mut sources = Vec::with_capacity(texts.len());
+    for text in texts {
+        let weighted = text.rsplit_once('@').and_then(|(path, weight)| Some((path, weight.parse().ok()?)));
+        // A file may have such a name.
+        let (path, weight) = match weighted.filter(|_| !Path::new(text).exists()) {
+            Some((path, weight)) => (path, Some(weight)),
+            None => (text.as_str(), None),
+        };
+        if weight.is_some_and(|weight: f64| !(weight > 0.0 && weight < 1e6)) {
+            bail!("{text}: expected a weight above 0 and below 1000000");
+        }
+        sources.push(DataSource { corpus: Corpus::find(&[PathBuf::from(path)])?, weight });
+    }
+    let n_weighted = sources.iter().filter(|source| source.weight.is_some()).count();
+    if n_weighted != 0 && n_weighted != sources.len() {
+        bail!("{n_weighted} of {} texts have a weight; give one to all of them or to none", sources.len());
+    }
+    Ok(sources)
+}
+
+/// What was asked for, else what the budget buys.
+fn depth(args: &cli::TrainPretrain, pool: &Pool, products: Products) -> usize {
+    let flops = match (args.flops, args.budget) {
+        (Some(flops), _) => Some(flops),
+        (None, Some(budget)) => {
+            let peaks = kernels::MachinePeaks::measure(pool);
+            let peak = match products {
+                Products::Bf16 => peaks.bf16_ops.unwrap_or(peaks.f32_ops),
+                Products::F32 => peaks.f32_ops,
+            };
+            Some(budget.as_secs_f64() * LIKELY_UTILISATION * peak)
+        }
+        _ => None,
+    };
+    let by_flops = flops
+        .map(|flops| trainer::depth_for(flops, args.vocab_size.map(|n| n as usize), args.seq_len as usize));
+    args.depth.map(usize::from).or(by_flops).unwrap_or(DEFAULT_DEPTH)
+}
+
+/// The vocabulary that was named, else one that is learnt from the texts; a copy lies in the run's folder.
+fn tokenizer(args: &cli::TrainPretrain, sources: &[DataSource], depth: usize) -> Result<(Tokenizer, Gguf)> {
+    let place = args.output.join("tokenizer.gguf");
+    match &args.tokenizer {
+        Some(name) => {
+            let folder = Path::new(name);
+            let (path, json) = match folder.is_dir() {
+                true => (folder.join("tokenizer.gguf"), Some(folder.join("tokenizer.json"))),
+                false => (ModelSettings::new(&args.data)?.library.resolve(name)?.path().to_owned(), None),
+            };
+            write_vocabulary(&Gguf::open(&path)?, &place)?;
+            if let Some(json) = json.filter(|json| json.exists()) {
+                fs::copy(&json, args.output.join("tokenizer.json"))
+                    .with_context(|| format!("{}", json.display()))?;
+            }
+        }
+        None => {
+            let paths: Vec<PathBuf> = sources.iter().flat_map(|source| source.corpus.paths()).collect();
+            let corpus = Corpus::find(&paths)?;
+            let task = LearnTokenizer {
+                corpus: &corpus,
+                on_broken: on_broken(args),
+                pre: "qwen2",
+                training: BpeTraining {
+                    vocab_size: args
+                        .vocab_size
+                        .map_or_else(|| trainer::vocab_size_for(depth), |n| n as usize),
+                    special_tokens: cli::SPECIAL_TOKENS.map(str::to_owned).to_vec(),
+                    min_count: 2,
+                },
+                n_threads: n_threads(args.watch.threads)?,
+            };
+            let stop = Arc::new(AtomicBool::new(false));
+            stop_on_ctrl_c(&stop)?;
+            vocabulary::write(&args.output, &vocabulary::learn(&task, &stop)?)?;
+        }
+    }
+    Ok((models::open_tokenizer(&place)?, Gguf::open(&place)?))
+}
+
+/// The keys of a model's vocabulary, as a file of its own.
+fn write_vocabulary(model: &Gguf, place: &Path) -> Result<()> {
+    let mut writer = weights::GgufWriter::new(32)?;
+    writer.set("general.architecture", Value::from_text("llama"))?;
+    for (key, value) in vocabulary_keys(model) {
+        writer.set(&key, value)?;
+    }
+    Ok(writer.write_to(place)?)
+}
+
+fn vocabulary_keys(gguf: &Gguf) -> impl Iterator<Item = (String, Value<'_>)> {
+    gguf.metadata()
+        .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value)))
+        .filter(|(key, _)| key.starts_with("tokenizer."))
+}
+
+fn on_broken(args: &cli::TrainPretrain) -> OnBroken {
+    if args.skip_broken { OnBroken::Skip } else { OnBroken::Stop }
+}
+
+/// What every document begins with: what the vocabulary says, else the token that ends texts.
+fn document_token(tokenizer: &Tokenizer) -> Result<TokenId> {
+    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    bos.or_else(|| tokenizer.token_id(b"<|endoftext|>"))
+        .or_else(|| tokenizer.eos())
+        .context("the vocabulary has no token that could stand between documents, such as <|endoftext|>")
+}
+
+fn prepare(
+    args: &cli::TrainPretrain,
+    sources: &[DataSource],
+    tokenizer: &Tokenizer,
+    document_token: TokenId,
+) -> Result<Data> {
+    let languages: Vec<_> =
+        args.languages.iter().map(|name| trainer::language_by_name(name)).collect::<Result<_, _>>()?;
+    let task = PrepareData {
+        sources,
+        on_broken: on_broken(args),
+        languages: &languages,
+        held_out_share: args.held_out,
+        tokenizer,
+        document_token,
+        n_threads: n_threads(args.watch.threads)?,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_ctrl_c(&stop)?;
+    let n_megabytes = sources.iter().map(|source| source.corpus.bytes_on_disk()).sum::<u64>() >> 20;
+    let bar = CountBar::new("megabytes", n_megabytes);
+    let data = trainer::prepare_data(&task, &args.output.join("data"), &mut |progress| {
+        bar.show(progress.n_read >> 20, "tokenising");
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.clear();
+    data.map_err(|error| match error {
+        DataError::Corpus(CorpusError::Stopped) => Interrupted.into(),
+        error => error.into(),
+    })
+}
+
+fn report_data(args: &cli::TrainPretrain, data: &Data) {
+    if args.watch.json {
+        println!("{}", json!({ "event": "data", "data": data.summary }));
+        return;
+    }
+    for (text, source) in args.texts.iter().zip(&data.summary.sources) {
+        let held_out = if source.held_out_within { " (the end of its only document)" } else { "" };
+        println!(
+            "{text}: {} in {} documents, {} tokens; {} held out{held_out}",
+            human_bytes(source.n_bytes + source.n_held_out_bytes),
+            source.n_documents,
+            human_count(source.n_tokens as f64),
+            human_count(source.n_held_out_tokens as f64)
+        );
+        for (n, what) in [
+            (source.n_duplicates, "were there before"),
+            (source.n_other_language, "in other languages"),
+            (source.n_broken, "could not be read"),
+            (source.n_empty, "without text"),
+        ] {
+            if n > 0 {
+                println!("    left out: {n} {what}");
+            }
+        }
+        source.broken.iter().for_each(|record| eprintln!("daybreak: left out: {record}"));
+    }
+}
+
+/// A run's length and settings.
+struct Plan {
+    settings: LoopSettings,
+    /// Why the run is not longer, if something stops it.
+    limit: Option<String>,
+}
+
+impl Plan {
+    fn new(args: &cli::TrainPretrain, shape: &DecoderShape, products: Products, data: &Data) -> Result<Plan> {
+        let config = shape.config();
+        let per_token = trainer::training_flops_per_token(&config, args.seq_len as usize);
+        let best = trainer::tokens_for(&config);
+        let available = (data.n_tokens() as f64 * MAX_EPOCHS) as u64;
+        let asked = args.tokens.or(args.flops.map(|flops| flops / per_token)).map(|n| n as u64);
+        let limit = (asked.is_none() && args.budget.is_none() && available < best).then(|| {
+            format!("{MAX_EPOCHS} times the text there is; {} would be best", human_count(best as f64))
+        });
+        let n_tokens = asked.unwrap_or_else(|| best.min(available));
+        let seed = args.seed;
+        let batch_rows = args.batch_tokens as usize;
+        let settings = LoopSettings {
+            seed,
+            seq_len: args.seq_len as usize,
+            batch_rows,
+            n_batches: 1,
+            n_steps: 1,
+            products,
+            optimizer: trainer::optimizer_for(MatrixOptimizer::Muon, shape.n_embd, batch_rows),
+            schedule: trainer::schedule_for(Decay::Wsd, 1),
+            clip: (args.clip > 0.0).then_some(args.clip),
+            eval_every: 1,
+            eval_rows: args.eval_tokens as usize,
+            patience: args.patience,
+            checkpoint_seconds: args.checkpoint_every.as_secs_f64(),
+        };
+        if data.n_tokens() < 2 {
+            bail!("there are {} tokens to learn from; add more text", data.n_tokens());
+        }
+        Ok(Plan { settings, limit }.for_tokens(args, shape, n_tokens))
+    }
+
+    /// The same for a run over so many tokens.
+    fn for_tokens(mut self, args: &cli::TrainPretrain, shape: &DecoderShape, n_tokens: u64) -> Plan {
+        let step_tokens = match args.step_tokens {
+            Some(n) => n as usize,
+            None => trainer::step_tokens_for(n_tokens),
+        };
+        let settings = &mut self.settings;
+        settings.batch_rows = (args.batch_tokens as usize).min(step_tokens);
+        settings.n_batches = (step_tokens as u64).div_ceil(settings.batch_rows as u64);
+        let step_tokens = settings.batch_rows * settings.n_batches as usize;
+        settings.n_steps = (n_tokens / step_tokens as u64).max(1);
+        let matrices = if args.optimizer == "adamw" { MatrixOptimizer::AdamW } else { MatrixOptimizer::Muon };
+        settings.optimizer = trainer::optimizer_for(matrices, shape.n_embd, step_tokens);
+        let optimizer = &mut settings.optimizer;
+        for rate in
+            [&mut optimizer.lr, &mut optimizer.embedding_lr, &mut optimizer.output_lr, &mut optimizer.muon_lr]
+        {
+            *rate *= args.lr_scale as f32;
+        }
+        let decay = match args.decay.as_str() {
+            "cosine" => Decay::Cosine,
+            "linear" => Decay::Linear,
+            "constant" => Decay::Constant,
+            _ => Decay::Wsd,
+        };
+        settings.schedule = trainer::schedule_for(decay, settings.n_steps);
+        settings.eval_every = args.eval_every.unwrap_or_else(|| settings.n_steps.div_ceil(10));
+        self
+    }
+
+    fn n_tokens(&self) -> u64 {
+        self.settings.n_steps * self.settings.n_batches * self.settings.batch_rows as u64
+    }
+}
+
+fn objective<'a>(data: &'a Data, settings: &LoopSettings, document_token: TokenId) -> Box<Pretraining<'a>> {
+    let batches = Batches::new(data, document_token, settings.seq_len, settings.seed);
+    Box::new(Pretraining::new(batches, settings.batch_rows))
+}
+
+/// What three steps showed.
+struct Trial {
+    tokens_per_second: f64,
+    /// The largest part of memory that was in use, bytes.
+    peak_memory: u64,
+    first_loss: f64,
+}
+
+/// Takes a few steps of a model that is thrown away.
+fn try_steps(
+    pool: &Pool,
+    settings: &LoopSettings,
+    shape: &DecoderShape,
+    data: &Data,
+    document_token: TokenId,
+) -> Result<Trial> {
+    let config = shape.config();
+    let parameters = trainer::initial_parameters(&config, settings.seed);
+    let objective = objective(data, settings, document_token);
+    let mut training = Training::new(pool, settings.clone(), objective, config, parameters, String::new())?;
+    let mut fastest = 0.0f64;
+    let mut first_loss = 0.0;
+    for step in 0..TRIAL_STEPS {
+        let start = Instant::now();
+        let report = training.step();
+        if step == 0 {
+            first_loss = report.loss;
+            continue;
+        }
+        fastest = fastest.max(report.n_rows as f64 / start.elapsed().as_secs_f64());
+    }
+    let peak_memory = crate::commands::bench::peak_memory_bytes().unwrap_or(0);
+    Ok(Trial { tokens_per_second: fastest, peak_memory, first_loss })
+}
+
+/// Every figure, before anything is begun.
+fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, trial: &Trial, data: &Data) {
+    let config = shape.config();
+    let settings = &plan.settings;
+    let count = ParameterCount::of(&config);
+    let per_token = trainer::training_flops_per_token(&config, settings.seq_len);
+    let n_tokens = plan.n_tokens() as f64;
+    let seconds = n_tokens / trial.tokens_per_second;
+    let epochs = n_tokens / data.n_tokens() as f64;
+    if args.watch.json {
+        let report = json!({
+            "event": "plan",
+            "n_layers": shape.n_layers, "n_embd": shape.n_embd, "n_heads": shape.n_heads,
+            "n_kv_heads": shape.n_kv_heads, "head_dim": shape.head_dim, "n_ff": shape.n_ff,
+            "vocab_size": shape.vocab_size, "tied_output": shape.tied_output,
+            "n_parameters": count.total, "flops_per_token": per_token, "n_tokens": n_tokens,
+            "epochs": epochs, "tokens_per_second": trial.tokens_per_second, "seconds": seconds,
+            "peak_memory_bytes": trial.peak_memory, "first_loss": trial.first_loss, "settings": settings,
+        });
+        println!("{report}");
+        return;
+    }
+    let rate = &settings.optimizer;
+    println!(
+        "\nmodel      depth {}: {} wide, {} heads ({} for keys and values) of {}, feed-forward {}, vocabulary {}{}",
+        shape.n_layers,
+        shape.n_embd,
+        shape.n_heads,
+        shape.n_kv_heads,
+        shape.head_dim,
+        shape.n_ff,
+        shape.vocab_size,
+        if shape.tied_output { ", tied" } else { "" }
+    );
+    println!(
+        "           {} parameters, of which {} in embeddings; {} operations a token",
+        human_count(count.total as f64),
+        human_count(count.embeddings as f64),
+        human_count(per_token)
+    );
+    println!(
+        "run        {} tokens{} ({epochs:.1} times the text) in {} steps of {} tokens ({} at a time)",
+        human_count(n_tokens),
+        plan.limit.as_ref().map_or(String::new(), |limit| format!(": {limit}")),
+        settings.n_steps,
+        settings.n_batches * settings.batch_rows as u64,
+        settings.batch_rows
+    );
+    println!("           {:.2e} operations in all", n_tokens * per_token);
+    println!(
+        "learning   {} at {:.2e} (matrices {:.2e}, embeddings {:.2e}, output {:.2e}), {} warm-up steps, then {}",
+        args.optimizer,
+        rate.lr,
+        if rate.matrices == MatrixOptimizer::Muon { rate.muon_lr } else { rate.lr },
+        rate.embedding_lr,
+        rate.output_lr,
+        settings.schedule.n_warmup,
+        args.decay
+    );
+    println!(
+        "tried      {:.0} tokens/s, {:.0} GFLOP/s; {} of memory; first loss {:.3}",
+        trial.tokens_per_second,
+        trial.tokens_per_second * per_token / 1e9,
+        human_bytes(trial.peak_memory),
+        trial.first_loss
+    );
+    println!("expected   {} for all steps\n", human_time(seconds));
+}
+
+/// `12,345,678` → `12.3M`.
+fn human_count(n: f64) -> String {
+    match n {
+        _ if n < 1e3 => format!("{n:.0}"),
+        _ if n < 1e6 => format!("{:.1}K", n / 1e3),
+        _ if n < 1e9 => format!("{:.1}M", n / 1e6),
+        _ => format!("{:.2}B", n / 1e9),
+    }
+}
+
+/// `3700` → `1 h 2 min`.
+fn human_time(seconds: f64) -> String {
+    let duration = Duration::from_secs_f64(seconds.clamp(0.0, 1e12));
+    let (hours, minutes) = (duration.as_secs() / 3600, duration.as_secs() / 60 % 60);
+    match hours {
+        0 if minutes == 0 => format!("{seconds:.0} s"),
+        0 => format!("{minutes} min {} s", duration.as_secs() % 60),
+        1..48 => format!("{hours} h {minutes} min"),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
+}
+
+/// What every model file of the run says beside its tensors.
+fn header<'a>(
+    folder: &Path,
+    shape: &DecoderShape,
+    vocabulary: &'a Gguf,
+    tokenizer: &Tokenizer,
+) -> Header<'a> {
+    let mut header: Header<'a> = shape.metadata();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    header.push(("general.name".to_owned(), Value::String(name.into_bytes().into())));
+    header.extend(vocabulary_keys(vocabulary));
+    let has_template = header.iter().any(|(key, _)| key == "tokenizer.chat_template");
+    if !has_template && tokenizer.token_id(b"<|im_start|>").is_some() {
+        let template = ChatTemplate::chatml(tokenizer.special_texts()).source().to_owned();
+        header.push(("tokenizer.chat_template".to_owned(), Value::String(template.into_bytes().into())));
+    }
+    header
+}
