@@ -197,3 +197,6 @@ pub fn held_out_rows(
     }
     batches
 }
+
+#[cfg(test)]
+mod tests;

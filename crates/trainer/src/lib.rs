@@ -22,6 +22,8 @@ mod rows;
 mod run;
 mod run_file;
 mod schedule;
+#[cfg(test)]
+mod test_support;
 mod training;
 
 pub use batches::{Batches, held_out_rows};

@@ -373,3 +373,6 @@ impl Journal {
         self.file.write_all(&line).map_err(|source| RunError::Io { path: self.path.clone(), source })
     }
 }
+
+#[cfg(test)]
+mod tests;

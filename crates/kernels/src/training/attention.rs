@@ -172,25 +172,38 @@ impl Task<'_> {
     }
 }
 
-/// row = f(row), vector by vector; the last one is filled up with `padding`.
+/// row = f(row), vector by vector; the last one is filled up with `padding`. `f` stands in one place only, so that it is
+/// compiled into the loop, where the instruction set is known.
 #[inline(always)]
 fn each<L: Lanes>(l: L, row: &mut [f32], padding: f32, mut f: impl FnMut(L::V) -> L::V) {
-    let n_whole = row.len() / L::N * L::N;
-    for at in (0..n_whole).step_by(L::N) {
-        // SAFETY: whole vectors of the row.
-        unsafe {
-            let at = row.as_mut_ptr().add(at);
-            l.store(at, f(l.load(at)));
+    let mut padded = [padding; 16];
+    for at in (0..row.len()).step_by(L::N) {
+        let part = &mut row[at..];
+        let n = part.len();
+        if n < L::N {
+            padded[..n].copy_from_slice(part);
+        }
+        let vector = if n < L::N { padded.as_mut_ptr() } else { part.as_mut_ptr() };
+        // SAFETY: a whole vector of the row, or the buffer, which holds the widest vector.
+        unsafe { l.store(vector, f(l.load(vector))) };
+        if n < L::N {
+            part.copy_from_slice(&padded[..n]);
         }
     }
-    let rest = &mut row[n_whole..];
-    if !rest.is_empty() {
-        let mut padded = [padding; 16];
-        padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: the buffer holds the widest vector.
-        unsafe { l.store(padded.as_mut_ptr(), f(l.load(padded.as_ptr()))) };
-        rest.copy_from_slice(&padded[..rest.len()]);
+}
+
+/// Σ a · b
+#[inline(always)]
+fn dot<L: Lanes>(l: L, a: &[f32], b: &[f32]) -> f32 {
+    let n_whole = a.len() / L::N * L::N;
+    let mut sums = l.splat(0.0);
+    for at in (0..n_whole).step_by(L::N) {
+        let (a, b) = (&a[at..at + L::N], &b[at..at + L::N]);
+        // SAFETY: whole vectors of both.
+        sums = unsafe { l.fma(l.load(a.as_ptr()), l.load(b.as_ptr()), sums) };
     }
+    let rest = a[n_whole..].iter().zip(&b[n_whole..]);
+    rest.fold(l.sum(sums), |sum, (a, b)| sum + a * b)
 }
 
 /// Scores → softmax of them times `factor` (in powers of two); returns the logarithm of the sum, to base 2.
@@ -380,7 +393,7 @@ impl Backward<'_> {
                 let sums = &log_sums[task.log_sums(head) + block.start..];
                 for (i, query) in block.clone().enumerate() {
                     let at = ((task.sequence.start + query) * n_heads + head) * head_dim;
-                    let of_row = dot(&d_out[at..at + head_dim], &out[at..at + head_dim]);
+                    let of_row = dot(l, &d_out[at..at + head_dim], &out[at..at + head_dim]);
                     let (weights, gradients) =
                         (&mut weights[i * n_keys..][..n_keys], &mut gradients[i * n_keys..][..n_keys]);
                     let seen = task.seen(query);
@@ -407,10 +420,6 @@ impl Backward<'_> {
         }
         *task.room = room;
     }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]

@@ -185,9 +185,13 @@ fn read_source(
             writer_gave_up: &writer_gave_up,
             summary: SourceSummary::default(),
         };
+        let mut told = 0;
         let reading = source.corpus.read(task.on_broken, &mut |piece, n_read| {
-            if chooser.batch.texts.len() >= BATCH_LEN && progress(n_read).is_break() {
-                return Err(CorpusError::Stopped);
+            if n_read >= told + BATCH_LEN as u64 {
+                told = n_read;
+                if progress(n_read).is_break() {
+                    return Err(CorpusError::Stopped);
+                }
             }
             chooser.piece(piece)
         });

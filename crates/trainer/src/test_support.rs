@@ -1,0 +1,22 @@
+//! What several tests need.
+#![allow(clippy::unwrap_used)]
+
+use std::ops::ControlFlow;
+
+use tokenizer::{BpeTraining, Tokenizer, WordCounts};
+
+/// A vocabulary of the 256 bytes behind a token that stands between documents; of merges, without which there is no
+/// vocabulary, it has one that no text here wants.
+pub(crate) fn byte_tokenizer() -> Tokenizer {
+    tokenizer_of(b"~~ ~~", 258)
+}
+
+/// A vocabulary learnt from a text, behind a token that stands between documents.
+pub(crate) fn tokenizer_of(text: &[u8], vocab_size: usize) -> Tokenizer {
+    let mut counts = WordCounts::new("qwen2").unwrap();
+    counts.add(text);
+    let special_tokens = vec!["<|endoftext|>".to_owned()];
+    let training = BpeTraining { vocab_size, special_tokens, min_count: 2 };
+    let bpe = training.train(&counts, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    Tokenizer::new(&bpe.vocabulary()).unwrap()
+}
