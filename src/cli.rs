@@ -444,6 +444,8 @@ pub(crate) enum TrainStage {
     Pretrain(TrainPretrain),
     /// Go on with a run that was interrupted, exactly where its last checkpoint was made.
     Resume(TrainResume),
+    /// Measure how fast a model is trained on this machine.
+    Speed(TrainSpeed),
 }
 
 /// Printed under `daybreak train pretrain --help`.
@@ -561,6 +563,41 @@ pub(crate) struct TrainResume {
     pub(crate) run: PathBuf,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
+}
+
+/// `daybreak train speed`
+#[derive(Debug, Args)]
+pub(crate) struct TrainSpeed {
+    /// Layers; the width is 64 for each.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=trainer::MAX_DEPTH as i64))]
+    pub(crate) depth: u16,
+    /// Heads of keys and values [default: a half or a third of the heads].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) kv_heads: Option<u16>,
+    /// Size of the vocabulary.
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
+    pub(crate) vocab_size: u32,
+    /// Tokens of a sequence.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=131_072))]
+    pub(crate) seq_len: u32,
+    /// Sequences of a step.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) sequences: u32,
+    /// Steps that are timed.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) steps: u32,
+    /// What products are computed in.
+    #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = ["bf16", "f32"])]
+    pub(crate) products: String,
+    /// Who moves the matrices inside layers.
+    #[arg(long, value_name = "NAME", default_value = "adamw", value_parser = ["muon", "adamw"])]
+    pub(crate) optimizer: String,
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How a run is computed and watched; nothing of it changes what comes out.

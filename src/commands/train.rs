@@ -3,6 +3,7 @@
 mod pretrain;
 mod resume;
 mod running;
+mod speed;
 mod tokenizer;
 
 use std::num::NonZeroUsize;
@@ -18,6 +19,7 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
         cli::TrainStage::Tokenizer(args) => tokenizer::train(&args),
         cli::TrainStage::Pretrain(args) => pretrain::train(&args),
         cli::TrainStage::Resume(args) => resume::resume(&args),
+        cli::TrainStage::Speed(args) => speed::speed(&args),
     }
 }
 

@@ -6,7 +6,8 @@ mod kept;
 mod quantize;
 mod serve;
 mod serving;
-mod train;
+mod train_pretrain;
+mod train_tokenizer;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -23,6 +23,11 @@ pub(super) fn resume(args: &cli::TrainResume) -> Result<()> {
             folder.join("data").display()
         );
     }
+    let state = checkpoint.state();
+    if state.step >= file.settings.n_steps && folder.join("model.gguf").exists() {
+        println!("all {} steps are done: {}", state.step, folder.join("model.gguf").display());
+        return Ok(());
+    }
     let tokenizer = models::open_tokenizer(&folder.join("tokenizer.gguf"))?;
     let pool = Pool::new(n_threads(args.watch.threads)?.get(), isa()?)?;
     let settings = file.settings.clone();
