@@ -16,7 +16,7 @@ mod parameters;
 #[cfg(any(test, fuzzing))]
 pub use corpus::fuzzing;
 pub use corpus::{BrokenRecord, Corpus, CorpusError, CorpusSummary, OnBroken, Piece};
-pub use cost::{ParameterCount, training_flops_per_token};
+pub use cost::{ParameterCount, training_flops_per_token, unmasked_flops_per_token};
 pub use export::{tokenizer_json, vocabulary_gguf};
 pub use learn_tokenizer::{
     LanguageShare, LearnTokenizer, LearntTokenizer, TokenizerProgress, TokenizerTrainingError,
