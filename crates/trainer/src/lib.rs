@@ -3,7 +3,7 @@
 //! [`Corpus`] finds the texts; [`learn_tokenizer`] makes a vocabulary of them, which other programs read as
 //! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]). [`Model`] goes forward and backward through an
 //! architecture of `weights`, with [`Parameters`] for its numbers and for their gradients,
-//! which an [`Optimizer`] follows.
+//! which an [`Optimizer`] follows. [`plan`] says beforehand what that takes.
 
 mod corpus;
 mod cost;
@@ -12,6 +12,7 @@ mod learn_tokenizer;
 mod model;
 mod optimizer;
 mod parameters;
+pub mod plan;
 
 #[cfg(any(test, fuzzing))]
 pub use corpus::fuzzing;
