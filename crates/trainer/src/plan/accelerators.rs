@@ -79,7 +79,7 @@ pub struct Accelerator {
 pub struct Price {
     /// An hour's.
     pub per_hour: Money,
-    /// The day for which it is stated.
+    /// The day, or the month, for which it is stated.
     pub as_of: String,
     /// Who states it.
     pub source: String,

@@ -101,7 +101,7 @@ pub fn mfu() -> f64 {
 #[must_use]
 pub fn price() -> Price {
     let per_hour = Money { amount: 1.5, currency: "USD".to_owned() };
-    Price { per_hour, as_of: "2020-06-03".to_owned(), source: LAMBDA.to_owned() }
+    Price { per_hour, as_of: "2020-06".to_owned(), source: LAMBDA.to_owned() }
 }
 
 /// Figure by figure.

@@ -63,15 +63,18 @@ impl TrainingMemory {
             weights,
             gradients,
             optimizer,
-            activations: n_rows * kept * format.activation_bytes(),
-            buffers: n_rows * shared * format.activation_bytes() + logits * 4,
+            activations: n_rows.saturating_mul(kept * format.activation_bytes()),
+            buffers: n_rows
+                .saturating_mul(shared * format.activation_bytes())
+                .saturating_add(logits.saturating_mul(4)),
         }
     }
 
-    /// All parts.
+    /// All parts; what is beyond counting stays at the largest number.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.activations + self.buffers
+        let parts = [self.weights, self.gradients, self.optimizer, self.activations, self.buffers];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
 }
 
@@ -80,7 +83,7 @@ fn logits(config: &ModelConfig, n_rows: u64) -> u64 {
     let vocab_size = config.vocab_size as u64;
     let at_once = (LOGITS as u64 / vocab_size).max(1).min(n_rows) * vocab_size;
     let queries = config.layers.iter().map(|layer| (layer.q_dim() + layer.n_heads) as u64).max().unwrap_or(0);
-    if config.qk_norm == QkNorm::None { at_once } else { at_once.max(n_rows * queries) }
+    if config.qk_norm == QkNorm::None { at_once } else { at_once.max(n_rows.saturating_mul(queries)) }
 }
 
 /// Numbers that a layer keeps of a row: see `LayerTape`.
