@@ -532,7 +532,7 @@ pub(crate) struct Plan {
     /// How many of them [default: 1; gpt-3: 10000].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: Option<u32>,
-    /// The share of the machine's peak that training gets [default: 0.4; gpt-3: as published].
+    /// The share of the machine's peak that training gets [default: 0.4; gpt-3: from the published time].
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub(crate) mfu: Option<f64>,
     /// The power of one machine, in watts [default: the accelerator's rated power].

@@ -124,7 +124,7 @@ fn machine(args: &cli::Plan, known: &Accelerators, is_gpt3: bool) -> Result<Mach
     machines.count = args.count.unwrap_or(if is_published { gpt3::N_ACCELERATORS } else { 1 });
     (machines.mfu, machine.mfu_from) = match args.mfu {
         Some(mfu) => (mfu, "as given"),
-        None if is_published => (gpt3::mfu(), "as published"),
+        None if is_published => (gpt3::mfu(), "from the published time"),
         None => (ASSUMED_MFU, "assumed; --mfu sets it"),
     };
     machines.watts = args.watts.or(machines.watts);
