@@ -1,10 +1,18 @@
 //! The command line and its manual: every command, flag, default and exit code.
 
+mod plan;
+mod train;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use engine::PromptLookup;
+
+pub(crate) use plan::Plan;
+pub(crate) use train::{
+    SPECIAL_TOKENS, Train, TrainPretrain, TrainResume, TrainSpeed, TrainStage, TrainTokenizer,
+};
 
 /// Printed under `daybreak --help`.
 const EXIT_CODES: &str = "\
@@ -63,6 +71,8 @@ pub(crate) enum Command {
     Perplexity(Perplexity),
     /// Make a model of your own from text, stage by stage.
     Train(Train),
+    /// Work out what training a model takes: arithmetic, memory, time, energy, money; or what can be trained for them.
+    Plan(Plan),
     /// Print the completion script for a shell (bash, zsh, fish, elvish, powershell).
     Completions {
         /// The shell to complete for.
@@ -428,236 +438,14 @@ pub(crate) struct Perplexity {
     pub(crate) data: DataArgs,
 }
 
-/// `daybreak train`
-#[derive(Debug, Args)]
-pub(crate) struct Train {
-    #[command(subcommand)]
-    pub(crate) stage: TrainStage,
+fn parse_positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|x| x.is_finite() && *x > 0.0);
+    number.ok_or_else(|| format!("{text:?} is not a number above zero"))
 }
 
-/// One stage from text to a model.
-#[derive(Debug, Subcommand)]
-pub(crate) enum TrainStage {
-    /// Learn a vocabulary from texts (byte-level BPE).
-    Tokenizer(TrainTokenizer),
-    /// Make a model that predicts text, from nothing.
-    Pretrain(TrainPretrain),
-    /// Go on with a run that was interrupted, exactly where its last checkpoint was made.
-    Resume(TrainResume),
-    /// Measure how fast a model is trained on this machine.
-    Speed(TrainSpeed),
-}
-
-/// Printed under `daybreak train pretrain --help`.
-const PRETRAIN: &str = "\
-One dial decides the rest: --depth, or --budget, --tokens or --flops, from which the depth follows. Every figure is printed
-before the start, and three steps are tried to tell how long it will take; --dry-run ends there. RUN gets the vocabulary, the
-tokens, checkpoints, log.jsonl and at the end model.gguf, which `daybreak serve` and every other runtime of GGUF files read.
-Ctrl-C saves; `daybreak train resume RUN` goes on, bit for bit as if nothing had happened.
-
-A TEXT may end in @WEIGHT: it is then read so much more often for its size than one of weight 1.
-
-  daybreak train pretrain books/ --out my-model --budget 30m
-  daybreak train pretrain web.jsonl.gz@1 manuals/@3 --out my-model --depth 8 --language en --language zh
-  daybreak serve --model my-model/model.gguf";
-
-/// `daybreak train pretrain`
-#[derive(Debug, Args)]
-#[command(after_help = PRETRAIN)]
-pub(crate) struct TrainPretrain {
-    /// Files and folders to learn from, as for `daybreak train tokenizer`.
-    #[arg(value_name = "TEXT[@WEIGHT]", required = true, value_hint = ValueHint::AnyPath)]
-    pub(crate) texts: Vec<String>,
-    /// The folder of the run.
-    #[arg(short, long = "out", value_name = "RUN", value_hint = ValueHint::DirPath)]
-    pub(crate) output: PathBuf,
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-    /// The vocabulary: a folder from `daybreak train tokenizer`, or a model [default: learnt from the texts].
-    #[arg(long, value_name = "DIR|MODEL")]
-    pub(crate) tokenizer: Option<String>,
-    /// Tokens of a vocabulary that is learnt [default: 8192 to 32768, by the depth].
-    #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
-    pub(crate) vocab_size: Option<u32>,
-    /// Layers; the width is 64 for each [default: what makes the best use of the budget, else 4].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=trainer::MAX_DEPTH as i64))]
-    pub(crate) depth: Option<u16>,
-    /// The output's weights are the embeddings: a smaller file, a little worse.
-    #[arg(long)]
-    pub(crate) tied: bool,
-    /// Time to train for, such as 30m or 8h.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, group = "length")]
-    pub(crate) budget: Option<std::time::Duration>,
-    /// Tokens to train on, such as 20M [default: 20 for each weight of a product].
-    #[arg(long, value_name = "N", value_parser = parse_count, group = "length")]
-    pub(crate) tokens: Option<f64>,
-    /// Floating-point operations to spend, such as 1e15.
-    #[arg(long, value_name = "N", value_parser = parse_count, group = "length")]
-    pub(crate) flops: Option<f64>,
-    /// Longest sequence, in tokens.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=131_072))]
-    pub(crate) seq_len: u32,
-    /// Tokens of a step [default: by the length of the run].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
-    pub(crate) step_tokens: Option<u32>,
-    /// Tokens that go through the model together; more need more memory.
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(8..))]
-    pub(crate) batch_tokens: u32,
-    /// Who moves the matrices inside layers.
-    #[arg(long, value_name = "NAME", default_value = "muon", value_parser = ["muon", "adamw"])]
-    pub(crate) optimizer: String,
-    /// A factor of all learning rates.
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    pub(crate) lr_scale: f64,
-    /// How the learning rate goes down.
-    #[arg(long, value_name = "NAME", default_value = "wsd", value_parser = ["wsd", "cosine", "linear", "constant"])]
-    pub(crate) decay: String,
-    /// What products are computed in [default: bf16 where the processor has it].
-    #[arg(long, value_name = "TYPE", value_parser = ["bf16", "f32"])]
-    pub(crate) products: Option<String>,
-    /// Longest gradient; longer ones are shortened (0: no limit).
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    pub(crate) clip: f64,
-    /// Decides the first weights and the order of the texts.
-    #[arg(long, value_name = "N", default_value_t = 42)]
-    pub(crate) seed: u64,
-    /// Share of the documents that are held out to measure with.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
-    pub(crate) held_out: f64,
-    /// Keep texts in this language only; give it again for each.
-    #[arg(long = "language", value_name = "NAME")]
-    pub(crate) languages: Vec<String>,
-    /// Steps between two evaluations [default: 10 in a run].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) eval_every: Option<u64>,
-    /// Held-out tokens that an evaluation reads.
-    #[arg(long, value_name = "N", default_value_t = 65_536)]
-    pub(crate) eval_tokens: u32,
-    /// End the run after so many evaluations without a better loss.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) patience: Option<u32>,
-    /// A text that the model goes on with at every evaluation; give it again for each.
-    #[arg(long = "sample", value_name = "TEXT")]
-    pub(crate) samples: Vec<String>,
-    /// Time between two checkpoints.
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
-    pub(crate) checkpoint_every: std::time::Duration,
-    /// Number format of model.gguf; `daybreak quantize` makes others of it.
-    #[arg(long = "type", value_name = "TYPE", default_value = "f16", value_parser = ["f32", "f16", "bf16"])]
-    pub(crate) model_type: String,
-    /// Print every figure, try three steps and end.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Leave out records that cannot be read, and name the first of them.
-    #[arg(long)]
-    pub(crate) skip_broken: bool,
-    #[command(flatten)]
-    pub(crate) watch: WatchArgs,
-}
-
-/// `daybreak train resume`
-#[derive(Debug, Args)]
-pub(crate) struct TrainResume {
-    /// The folder of the run.
-    #[arg(value_name = "RUN", value_hint = ValueHint::DirPath)]
-    pub(crate) run: PathBuf,
-    #[command(flatten)]
-    pub(crate) watch: WatchArgs,
-}
-
-/// `daybreak train speed`
-#[derive(Debug, Args)]
-pub(crate) struct TrainSpeed {
-    /// Layers; the width is 64 for each.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=trainer::MAX_DEPTH as i64))]
-    pub(crate) depth: u16,
-    /// Heads of keys and values [default: a half or a third of the heads].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) kv_heads: Option<u16>,
-    /// Size of the vocabulary.
-    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
-    pub(crate) vocab_size: u32,
-    /// Tokens of a sequence.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=131_072))]
-    pub(crate) seq_len: u32,
-    /// Sequences of a step.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) sequences: u32,
-    /// Steps that are timed.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) steps: u32,
-    /// What products are computed in.
-    #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = ["bf16", "f32"])]
-    pub(crate) products: String,
-    /// Who moves the matrices inside layers.
-    #[arg(long, value_name = "NAME", default_value = "adamw", value_parser = ["muon", "adamw"])]
-    pub(crate) optimizer: String,
-    /// Threads that compute [default: the physical cores].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
-    /// One JSON object instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// How a run is computed and watched; nothing of it changes what comes out.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct WatchArgs {
-    /// Threads that compute [default: the physical cores].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
-    /// What happens as JSON, an object on each line, as in log.jsonl.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// Control tokens of a new vocabulary: what stands between texts, and what a chat is made of.
-pub(crate) const SPECIAL_TOKENS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
-
-/// Printed under `daybreak train tokenizer --help`.
-const TEXTS: &str = "\
-Texts are files or folders: plain text and Markdown (a file is a document), HTML (a page is a document), JSONL (a line is a
-document: the field \"text\", or a chat's \"messages\"), and all of these in .gz and .zip. DIR gets tokenizer.json, which
-`tokenizers` and `transformers` read, and tokenizer.gguf, which `daybreak tokenize` and llama.cpp read.
-
-  daybreak train tokenizer books/ chats.jsonl.gz --out my-tokenizer --vocab-size 8192
-  daybreak tokenize my-tokenizer/tokenizer.gguf \"some text\"";
-
-/// `daybreak train tokenizer`
-#[derive(Debug, Args)]
-#[command(after_help = TEXTS)]
-pub(crate) struct TrainTokenizer {
-    /// Files and folders to learn from.
-    #[arg(value_name = "TEXT", required = true, value_hint = ValueHint::AnyPath)]
-    pub(crate) texts: Vec<PathBuf>,
-    /// The folder to write.
-    #[arg(short, long = "out", value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) output: PathBuf,
-    /// Tokens in all: special tokens, the 256 bytes, and what is merged.
-    #[arg(long, value_name = "N", default_value_t = 32_768)]
-    pub(crate) vocab_size: u32,
-    /// A control token; give it again for each. The first ends a text.
-    #[arg(long = "special-token", value_name = "TEXT", default_values = SPECIAL_TOKENS)]
-    pub(crate) special_tokens: Vec<String>,
-    /// How text is cut into words before anything is merged, by the name that GGUF files have for it. qwen2 keeps
-    /// digits apart; deepseek-coder does so too and keeps Chinese apart from Latin letters.
-    #[arg(long, value_name = "NAME", default_value = "qwen2")]
-    pub(crate) pre: String,
-    /// Pairs that occur less often are not merged.
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub(crate) min_count: u64,
-    /// Leave out records that cannot be read, and name the first of them at the end.
-    #[arg(long)]
-    pub(crate) skip_broken: bool,
-    /// Write into DIR even if it is not empty.
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// One JSON object instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Threads that count [default: the physical cores].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = parse_positive(text).ok().filter(|share| *share <= 1.0);
+    share.ok_or_else(|| format!("{text:?} is not a share; write a number above 0 and at most 1, like 0.4"))
 }
 
 /// `64M` → 67,108,864.
@@ -678,50 +466,6 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         .filter(|bytes| *bytes >= 1.0 && *bytes < 1e15)
         .map(|bytes| bytes as u64)
         .ok_or_else(|| format!("{text:?} is not a size; write it like 67108864, 64M or 1.5G"))
-}
-
-/// `90s`, `30m`, `8h`, `2d`, `1h30m`.
-fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    let bad = || format!("{text:?} is no time; write it like 90s, 30m, 8h or 1h30m");
-    let mut seconds = 0.0;
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let n_digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-        let number: f64 = rest[..n_digits].parse().map_err(|_| bad())?;
-        let unit = rest[n_digits..].chars().next().ok_or_else(bad)?;
-        seconds += number
-            * match unit.to_ascii_lowercase() {
-                's' => 1.0,
-                'm' => 60.0,
-                'h' => 3600.0,
-                'd' => 86_400.0,
-                _ => return Err(bad()),
-            };
-        rest = &rest[n_digits + unit.len_utf8()..];
-    }
-    let in_reach = (1.0..=3e9).contains(&seconds);
-    if in_reach { Ok(std::time::Duration::from_secs_f64(seconds)) } else { Err(bad()) }
-}
-
-/// `20M`, `1.5B`, `1e15`.
-fn parse_count(text: &str) -> Result<f64, String> {
-    let text = text.trim();
-    let (digits, unit) = match text.char_indices().next_back() {
-        Some((at, unit)) if unit.is_ascii_alphabetic() => (&text[..at], unit.to_ascii_uppercase()),
-        _ => (text, ' '),
-    };
-    let factor = match unit {
-        ' ' => Some(1.0),
-        'K' => Some(1e3),
-        'M' => Some(1e6),
-        'B' | 'G' => Some(1e9),
-        'T' => Some(1e12),
-        _ => None,
-    };
-    let number = digits.parse::<f64>().ok().zip(factor).map(|(number, factor)| number * factor);
-    number
-        .filter(|number| (1.0..1e30).contains(number))
-        .ok_or_else(|| format!("{text:?} is no number of things; write it like 20000000, 20M or 1.5B"))
 }
 
 /// As `parse_bytes`, and 0 for none.

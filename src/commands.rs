@@ -5,6 +5,7 @@ pub(crate) mod chat;
 pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod perplexity;
+pub(crate) mod plan;
 pub(crate) mod pull;
 pub(crate) mod quantize;
 pub(crate) mod rm;

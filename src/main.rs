@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Quantize(args) => commands::quantize::quantize(args),
         Command::Perplexity(args) => commands::perplexity::perplexity(args),
         Command::Train(args) => commands::train::train(args),
+        Command::Plan(args) => commands::plan::plan(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "daybreak", &mut std::io::stdout());
             Ok(())

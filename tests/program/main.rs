@@ -3,6 +3,7 @@
 mod bad_input;
 mod commands;
 mod kept;
+mod plan;
 mod quantize;
 mod serve;
 mod serving;

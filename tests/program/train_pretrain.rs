@@ -142,7 +142,8 @@ fn what_cannot_be_trained_or_resumed_says_why() {
         &["holds no run that can go on", "begin the run anew"],
     );
     let mixed = format!("{}@2", str(&texts));
-    let args = ["train", "pretrain", &mixed, str(&texts), "--out", str(&at("other"))];
+    let other = at("other");
+    let args = ["train", "pretrain", &mixed, str(&texts), "--out", str(&other)];
     refused(&args, &["1 of 2 texts have a weight; give one to all of them or to none"]);
 
     let docs = repository("docs");

@@ -1,6 +1,6 @@
 //! What a model costs to train, counted from its configuration: numbers, arithmetic, memory.
 
-use weights::{ModelConfig, TensorRole, tensor_specs};
+use weights::{LayerConfig, ModelConfig, TensorRole, tensor_specs};
 
 /// How many numbers a model has, and what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,23 +41,32 @@ impl ParameterCount {
 /// token sees half the sequence in the mean, or its window.
 #[must_use]
 pub fn training_flops_per_token(config: &ModelConfig, seq_len: usize) -> f64 {
+    let len = seq_len as f64;
+    flops_per_token(config, |layer| match layer.window {
+        // Full in the window's first tokens, then level.
+        Some(window) if window < seq_len => {
+            let window = window as f64;
+            (window * window / 2.0 + (len - window) * window) / len
+        }
+        _ => len / 2.0,
+    })
+}
+
+/// As [`training_flops_per_token`], with the scores that masks hide: what an attention costs that computes all of them,
+/// and how utilisations are usually counted (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
+#[must_use]
+pub fn unmasked_flops_per_token(config: &ModelConfig, seq_len: usize) -> f64 {
+    flops_per_token(config, |_| seq_len as f64)
+}
+
+/// With `seen` scores of a token in each layer.
+fn flops_per_token(config: &ModelConfig, seen: impl Fn(&LayerConfig) -> f64) -> f64 {
     let count = ParameterCount::of(config);
     let output = if config.tied_output { (config.vocab_size * config.n_embd) as u64 } else { count.output };
     let attention: f64 = config
         .layers
         .iter()
-        .map(|layer| {
-            let len = seq_len as f64;
-            let seen = match layer.window {
-                // Full in the window's first tokens, then level.
-                Some(window) if window < seq_len => {
-                    let window = window as f64;
-                    (window * window / 2.0 + (len - window) * window) / len
-                }
-                _ => len / 2.0,
-            };
-            6.0 * (layer.q_dim() + layer.attn_out_dim()) as f64 * seen
-        })
+        .map(|layer| 6.0 * (layer.q_dim() + layer.attn_out_dim()) as f64 * seen(layer))
         .sum();
     6.0 * (count.layers + output) as f64 + attention
 }
@@ -108,5 +117,6 @@ mod tests {
             training_flops_per_token(&windowed, 32) - products,
             2.0 * 12.0 * 64.0 * (8.0 * 4.0 + 24.0 * 8.0) / 32.0
         );
+        assert_eq!(unmasked_flops_per_token(&windowed, 32) - products, 2.0 * 12.0 * 64.0 * 32.0);
     }
 }

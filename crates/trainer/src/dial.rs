@@ -5,18 +5,16 @@ use weights::{DecoderShape, ModelConfig};
 
 use crate::cost::{ParameterCount, training_flops_per_token};
 use crate::optimizer::{MatrixOptimizer, OptimizerSettings};
+use crate::plan::TOKENS_PER_PARAMETER;
 use crate::schedule::{Decay, Schedule};
 
 /// Width of a layer's stream per layer of depth, and elements of a head.
 const WIDTH: usize = 64;
-/// Deepest model that the dial goes to.
-pub const MAX_DEPTH: usize = 64;
+/// Deepest model that the dial goes to: as wide as GPT-3, 12,288, and twice as deep.
+pub const MAX_DEPTH: usize = 192;
 /// Base of the rotary frequencies.
 const ROPE_THETA: f32 = 10_000.0;
 
-/// Tokens for each weight of a product: what Hoffmann et al. 2022 (arXiv:2203.15556) found to be the best use of
-/// arithmetic.
-const TOKENS_PER_WEIGHT: f64 = 20.0;
 /// How often the same text is worth nearly as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).
 pub const MAX_EPOCHS: f64 = 4.0;
 
@@ -35,7 +33,8 @@ pub fn decoder_shape(depth: usize, vocab_size: usize, max_seq_len: usize, tied_o
         n_heads: depth,
         n_kv_heads,
         head_dim: WIDTH,
-        // A gate makes three matrices of two: with 8/3 of the width they have as many weights as two of 4.
+        // A gate makes three matrices of two: with 8/3 of the width they have as many weights as two of 4 (Shazeer
+        // 2020, arXiv:2002.05202).
         n_ff: (8 * n_embd / 3).next_multiple_of(WIDTH),
         vocab_size,
         max_seq_len,
@@ -62,10 +61,11 @@ pub fn n_product_weights(config: &ModelConfig) -> u64 {
     count.layers + output
 }
 
-/// Tokens that make the best use of arithmetic.
+/// Tokens that make the best use of arithmetic: [`TOKENS_PER_PARAMETER`] for each weight of a product. Embeddings, which
+/// are looked up, want none; in large models they are next to nothing.
 #[must_use]
 pub fn tokens_for(config: &ModelConfig) -> u64 {
-    (TOKENS_PER_WEIGHT * n_product_weights(config) as f64) as u64
+    (TOKENS_PER_PARAMETER * n_product_weights(config) as f64) as u64
 }
 
 /// The depth whose model makes the best use of `flops` operations.
@@ -126,4 +126,42 @@ pub fn optimizer_for(matrices: MatrixOptimizer, n_embd: usize, step_tokens: usiz
 #[must_use]
 pub fn schedule_for(decay: Decay, n_steps: u64) -> Schedule {
     Schedule { n_warmup: (n_steps / 50).min(100), decay, decay_share: 0.5, end: 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_depth_is_64_wide_for_each_layer() {
+        let shape = decoder_shape(12, 32_768, 1024, false);
+        assert_eq!((shape.n_embd, shape.n_heads, shape.n_kv_heads, shape.n_ff), (768, 12, 4, 2048));
+        // 1706.7 is not a whole number of blocks.
+        assert_eq!(decoder_shape(10, 32_768, 1024, false).n_ff, 1728);
+        for depth in 1..=MAX_DEPTH {
+            let shape = decoder_shape(depth, 100, 32, true);
+            assert!(shape.n_heads.is_multiple_of(shape.n_kv_heads), "depth {depth}");
+        }
+    }
+
+    #[test]
+    fn what_arithmetic_pays_for_is_the_deepest_model_that_sees_its_tokens() {
+        for depth in [2, 5, 12] {
+            let config = decoder_shape(depth, 8192, 512, false).config();
+            let flops = tokens_for(&config) as f64 * training_flops_per_token(&config, 512);
+            assert_eq!(depth_for(flops * 1.001, Some(8192), 512), depth);
+            assert_eq!(depth_for(flops * 0.999, Some(8192), 512), (depth - 1).max(2));
+        }
+        assert_eq!(depth_for(1.0, None, 512), 2);
+    }
+
+    #[test]
+    fn longer_runs_take_larger_steps_at_higher_rates() {
+        let steps: Vec<usize> = [1e5, 1e6, 1e7, 1e8, 1e9, 1e12].map(|n| step_tokens_for(n as u64)).to_vec();
+        assert!(steps.windows(2).all(|pair| pair[0] <= pair[1] && pair[1].is_power_of_two()), "{steps:?}");
+        assert!(steps[0] < steps[5] && steps[3] == 32_768, "{steps:?}");
+        let rate = |n_embd, step_tokens| optimizer_for(MatrixOptimizer::Muon, n_embd, step_tokens).muon_lr;
+        assert!((rate(256, 65_536) / rate(256, 16_384) - 2.0).abs() < 1e-5);
+        assert!((rate(1024, 16_384) / rate(256, 16_384) - 0.5).abs() < 1e-5);
+    }
 }

@@ -3,7 +3,7 @@
 //! [`Corpus`] finds the texts; [`learn_tokenizer`] makes a vocabulary of them, which other programs read as
 //! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]). [`Model`] goes forward and backward through an
 //! architecture of `weights`, with [`Parameters`] for its numbers and for their gradients,
-//! which an [`Optimizer`] follows.
+//! which an [`Optimizer`] follows. [`plan`] says beforehand what that takes.
 
 mod batches;
 mod checkpoint;
@@ -18,6 +18,7 @@ mod model;
 mod objective;
 mod optimizer;
 mod parameters;
+pub mod plan;
 mod rows;
 mod run;
 mod run_file;
@@ -31,7 +32,7 @@ pub use checkpoint::{Checkpoint, CheckpointError, Header, LoopState, write_model
 #[cfg(any(test, fuzzing))]
 pub use corpus::fuzzing;
 pub use corpus::{BrokenRecord, Corpus, CorpusError, CorpusSummary, OnBroken, Piece};
-pub use cost::{ParameterCount, training_flops_per_token};
+pub use cost::{ParameterCount, training_flops_per_token, unmasked_flops_per_token};
 pub use data::{
     Data, DataError, DataProgress, DataSource, DataSummary, PrepareData, SourceSummary, TokenFile,
     TokenFileError, UnknownLanguage, language_by_name, prepare_data,

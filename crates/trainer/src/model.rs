@@ -14,7 +14,7 @@ use crate::parameters::Parameters;
 use layer::LayerTape;
 
 /// Logits that exist at a time: 64 MB.
-const LOGITS: usize = 16 << 20;
+pub(crate) const LOGITS: usize = 16 << 20;
 
 /// Why a model cannot be trained.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -152,6 +152,15 @@ impl Model {
         kernels::matmul(pool, *precision, h, output.transposed(), &mut logits, Store::Replace);
         kernels::scale(pool, &mut logits, config.logit_scale);
         logits
+    }
+
+    /// Numbers that are kept for the backward pass, and in buffers that layers share.
+    #[cfg(test)]
+    pub(crate) fn n_kept_numbers(&self) -> (usize, usize) {
+        let Room { x, dx, h, dh, inverses, update, d_update, wide, logits, losses } = &self.room;
+        let shared = [x, dx, h, dh, inverses, update, d_update, logits, losses];
+        let n_shared = shared.into_iter().chain(wide).map(Vec::len).sum();
+        (self.tapes.iter().map(LayerTape::len).sum(), n_shared)
     }
 
     fn rope_of(&self, layer_idx: usize) -> Option<&Rope> {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use kernels::Pool;
 use serde_json::json;
 use tokenizer::{BpeTraining, ChatTemplate, TokenId, Tokenizer};
+use trainer::plan::{NumberFormat, TrainingMemory};
 use trainer::{
     Batches, Corpus, CorpusError, Data, DataError, DataSource, Decay, Header, LearnTokenizer, LoopSettings,
     MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData, Pretraining, Products, Run, RunFile,
@@ -61,7 +62,7 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     let mut plan = Plan::new(args, &shape, products, &data)?;
     let trial = try_steps(&pool, &plan.settings, &shape, &data, document_token)?;
     if let Some(budget) = args.budget {
-        let n_tokens = budget.as_secs_f64() * BUDGET_FOR_STEPS * trial.tokens_per_second;
+        let n_tokens = budget * BUDGET_FOR_STEPS * trial.tokens_per_second;
         plan = plan.for_tokens(args, &shape, n_tokens as u64);
     }
     report_plan(args, &shape, &plan, &trial, &data);
@@ -141,7 +142,7 @@ fn depth(args: &cli::TrainPretrain, pool: &Pool, products: Products) -> usize {
                 Products::Bf16 => peaks.bf16_ops.unwrap_or(peaks.f32_ops),
                 Products::F32 => peaks.f32_ops,
             };
-            Some(budget.as_secs_f64() * LIKELY_UTILISATION * peak)
+            Some(budget * LIKELY_UTILISATION * peak)
         }
         _ => None,
     };
@@ -291,7 +292,7 @@ impl Plan {
         let per_token = trainer::training_flops_per_token(&config, args.seq_len as usize);
         let best = trainer::tokens_for(&config);
         let available = (data.n_tokens() as f64 * MAX_EPOCHS) as u64;
-        let asked = args.tokens.or(args.flops.map(|flops| flops / per_token)).map(|n| n as u64);
+        let asked = args.tokens.or(args.flops.map(|flops| (flops / per_token) as u64));
         let limit = (asked.is_none() && args.budget.is_none() && available < best).then(|| {
             format!("{MAX_EPOCHS} times the text there is; {} would be best", human_count(best as f64))
         });
@@ -311,7 +312,7 @@ impl Plan {
             eval_every: 1,
             eval_rows: args.eval_tokens as usize,
             patience: args.patience,
-            checkpoint_seconds: args.checkpoint_every.as_secs_f64(),
+            checkpoint_seconds: args.checkpoint_every,
         };
         if data.n_tokens() < 2 {
             bail!("there are {} tokens to learn from; add more text", data.n_tokens());
@@ -443,6 +444,16 @@ fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, tri
         settings.batch_rows
     );
     println!("           {:.2e} operations in all", n_tokens * per_token);
+    let memory = TrainingMemory::of(&config, settings.batch_rows as u64, NumberFormat::Single);
+    println!(
+        "memory     {}: weights {}, gradients {}, optimiser {}, activations {}, buffers {}",
+        human_bytes(memory.total()),
+        human_bytes(memory.weights),
+        human_bytes(memory.gradients),
+        human_bytes(memory.optimizer),
+        human_bytes(memory.activations),
+        human_bytes(memory.buffers)
+    );
     println!(
         "learning   {} at {:.2e} (matrices {:.2e}, embeddings {:.2e}, output {:.2e}), {} warm-up steps, then {}",
         args.optimizer,

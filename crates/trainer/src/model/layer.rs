@@ -28,6 +28,18 @@ pub(super) struct LayerTape {
     ffn_update: Vec<f32>,
 }
 
+#[cfg(test)]
+impl LayerTape {
+    /// Numbers in it.
+    pub(super) fn len(&self) -> usize {
+        let LayerTape { x, x_between, q_plain, k_plain, q, k, v, attn, log_sums, .. } = self;
+        let LayerTape { gate, up, attn_update, ffn_update, .. } = self;
+        let all =
+            [x, x_between, q_plain, k_plain, q, k, v, attn, log_sums, gate, up, attn_update, ffn_update];
+        all.map(Vec::len).iter().sum()
+    }
+}
+
 /// The parameters of one layer.
 struct LayerParameters<'a> {
     parameters: &'a Parameters,

@@ -1,0 +1,239 @@
+//! `daybreak train`: its stages and their flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+use super::{DataArgs, parse_positive};
+
+/// `daybreak train`
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    #[command(subcommand)]
+    pub(crate) stage: TrainStage,
+}
+
+/// One stage from text to a model.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrainStage {
+    /// Learn a vocabulary from texts (byte-level BPE).
+    Tokenizer(TrainTokenizer),
+    /// Make a model that predicts text, from nothing.
+    Pretrain(TrainPretrain),
+    /// Go on with a run that was interrupted, exactly where its last checkpoint was made.
+    Resume(TrainResume),
+    /// Measure how fast a model is trained on this machine.
+    Speed(TrainSpeed),
+}
+
+/// Printed under `daybreak train pretrain --help`.
+const PRETRAIN: &str = "\
+One dial decides the rest: --depth, or --budget, --tokens or --flops, from which the depth follows. Every figure is printed
+before the start, and three steps are tried to tell how long it will take; --dry-run ends there. RUN gets the vocabulary, the
+tokens, checkpoints, log.jsonl and at the end model.gguf, which `daybreak serve` and every other runtime of GGUF files read.
+Ctrl-C saves; `daybreak train resume RUN` goes on, bit for bit as if nothing had happened.
+
+A TEXT may end in @WEIGHT: it is then read so much more often for its size than one of weight 1.
+
+  daybreak train pretrain books/ --out my-model --budget 30m
+  daybreak train pretrain web.jsonl.gz@1 manuals/@3 --out my-model --depth 8 --language en --language zh
+  daybreak serve --model my-model/model.gguf";
+
+/// `daybreak train pretrain`
+#[derive(Debug, Args)]
+#[command(after_help = PRETRAIN)]
+pub(crate) struct TrainPretrain {
+    /// Files and folders to learn from, as for `daybreak train tokenizer`.
+    #[arg(value_name = "TEXT[@WEIGHT]", required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) texts: Vec<String>,
+    /// The folder of the run.
+    #[arg(short, long = "out", value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The vocabulary: a folder from `daybreak train tokenizer`, or a model [default: learnt from the texts].
+    #[arg(long, value_name = "DIR|MODEL")]
+    pub(crate) tokenizer: Option<String>,
+    /// Tokens of a vocabulary that is learnt [default: 8192 to 32768, by the depth].
+    #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
+    pub(crate) vocab_size: Option<u32>,
+    /// Layers; the width is 64 for each [default: what makes the best use of the budget, else 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=trainer::MAX_DEPTH as i64))]
+    pub(crate) depth: Option<u16>,
+    /// The output's weights are the embeddings: a smaller file, a little worse.
+    #[arg(long)]
+    pub(crate) tied: bool,
+    /// Time to train for, such as 30m or 8h.
+    #[arg(long, value_name = "TIME", value_parser = trainer::plan::parse_duration, group = "length")]
+    pub(crate) budget: Option<f64>,
+    /// Tokens to train on, such as 20M [default: 20 for each weight of a product].
+    #[arg(long, value_name = "N", value_parser = trainer::plan::parse_count, group = "length")]
+    pub(crate) tokens: Option<u64>,
+    /// Floating-point operations to spend, such as 1e15.
+    #[arg(long, value_name = "N", value_parser = parse_positive, group = "length")]
+    pub(crate) flops: Option<f64>,
+    /// Longest sequence, in tokens.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=131_072))]
+    pub(crate) seq_len: u32,
+    /// Tokens of a step [default: by the length of the run].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub(crate) step_tokens: Option<u32>,
+    /// Tokens that go through the model together; more need more memory.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(8..))]
+    pub(crate) batch_tokens: u32,
+    /// Who moves the matrices inside layers.
+    #[arg(long, value_name = "NAME", default_value = "muon", value_parser = ["muon", "adamw"])]
+    pub(crate) optimizer: String,
+    /// A factor of all learning rates.
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub(crate) lr_scale: f64,
+    /// How the learning rate goes down.
+    #[arg(long, value_name = "NAME", default_value = "wsd", value_parser = ["wsd", "cosine", "linear", "constant"])]
+    pub(crate) decay: String,
+    /// What products are computed in [default: bf16 where the processor has it].
+    #[arg(long, value_name = "TYPE", value_parser = ["bf16", "f32"])]
+    pub(crate) products: Option<String>,
+    /// Longest gradient; longer ones are shortened (0: no limit).
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub(crate) clip: f64,
+    /// Decides the first weights and the order of the texts.
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// Share of the documents that are held out to measure with.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub(crate) held_out: f64,
+    /// Keep texts in this language only; give it again for each.
+    #[arg(long = "language", value_name = "NAME")]
+    pub(crate) languages: Vec<String>,
+    /// Steps between two evaluations [default: 10 in a run].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) eval_every: Option<u64>,
+    /// Held-out tokens that an evaluation reads.
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    pub(crate) eval_tokens: u32,
+    /// End the run after so many evaluations without a better loss.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) patience: Option<u32>,
+    /// A text that the model goes on with at every evaluation; give it again for each.
+    #[arg(long = "sample", value_name = "TEXT")]
+    pub(crate) samples: Vec<String>,
+    /// Time between two checkpoints.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = trainer::plan::parse_duration)]
+    pub(crate) checkpoint_every: f64,
+    /// Number format of model.gguf; `daybreak quantize` makes others of it.
+    #[arg(long = "type", value_name = "TYPE", default_value = "f16", value_parser = ["f32", "f16", "bf16"])]
+    pub(crate) model_type: String,
+    /// Print every figure, try three steps and end.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Leave out records that cannot be read, and name the first of them.
+    #[arg(long)]
+    pub(crate) skip_broken: bool,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// `daybreak train resume`
+#[derive(Debug, Args)]
+pub(crate) struct TrainResume {
+    /// The folder of the run.
+    #[arg(value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// `daybreak train speed`
+#[derive(Debug, Args)]
+pub(crate) struct TrainSpeed {
+    /// Layers; the width is 64 for each.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=trainer::MAX_DEPTH as i64))]
+    pub(crate) depth: u16,
+    /// Heads of keys and values [default: a half or a third of the heads].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) kv_heads: Option<u16>,
+    /// Size of the vocabulary.
+    #[arg(long, value_name = "N", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
+    pub(crate) vocab_size: u32,
+    /// Tokens of a sequence.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=131_072))]
+    pub(crate) seq_len: u32,
+    /// Sequences of a step.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) sequences: u32,
+    /// Steps that are timed.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) steps: u32,
+    /// What products are computed in.
+    #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = ["bf16", "f32"])]
+    pub(crate) products: String,
+    /// Who moves the matrices inside layers.
+    #[arg(long, value_name = "NAME", default_value = "adamw", value_parser = ["muon", "adamw"])]
+    pub(crate) optimizer: String,
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How a run is computed and watched; nothing of it changes what comes out.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WatchArgs {
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// What happens as JSON, an object on each line, as in log.jsonl.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Control tokens of a new vocabulary: what stands between texts, and what a chat is made of.
+pub(crate) const SPECIAL_TOKENS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+
+/// Printed under `daybreak train tokenizer --help`.
+const TEXTS: &str = "\
+Texts are files or folders: plain text and Markdown (a file is a document), HTML (a page is a document), JSONL (a line is a
+document: the field \"text\", or a chat's \"messages\"), and all of these in .gz and .zip. DIR gets tokenizer.json, which
+`tokenizers` and `transformers` read, and tokenizer.gguf, which `daybreak tokenize` and llama.cpp read.
+
+  daybreak train tokenizer books/ chats.jsonl.gz --out my-tokenizer --vocab-size 8192
+  daybreak tokenize my-tokenizer/tokenizer.gguf \"some text\"";
+
+/// `daybreak train tokenizer`
+#[derive(Debug, Args)]
+#[command(after_help = TEXTS)]
+pub(crate) struct TrainTokenizer {
+    /// Files and folders to learn from.
+    #[arg(value_name = "TEXT", required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) texts: Vec<PathBuf>,
+    /// The folder to write.
+    #[arg(short, long = "out", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    /// Tokens in all: special tokens, the 256 bytes, and what is merged.
+    #[arg(long, value_name = "N", default_value_t = 32_768)]
+    pub(crate) vocab_size: u32,
+    /// A control token; give it again for each. The first ends a text.
+    #[arg(long = "special-token", value_name = "TEXT", default_values = SPECIAL_TOKENS)]
+    pub(crate) special_tokens: Vec<String>,
+    /// How text is cut into words before anything is merged, by the name that GGUF files have for it. qwen2 keeps
+    /// digits apart; deepseek-coder does so too and keeps Chinese apart from Latin letters.
+    #[arg(long, value_name = "NAME", default_value = "qwen2")]
+    pub(crate) pre: String,
+    /// Pairs that occur less often are not merged.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) min_count: u64,
+    /// Leave out records that cannot be read, and name the first of them at the end.
+    #[arg(long)]
+    pub(crate) skip_broken: bool,
+    /// Write into DIR even if it is not empty.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Threads that count [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
