@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
 use tokenizer::{BpeTraining, TrainingError};
 use trainer::{
@@ -17,6 +17,7 @@ use trainer::{
 };
 use weights::AtomicFile;
 
+use super::check_output;
 use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::default_threads;
@@ -27,7 +28,7 @@ use crate::terminal::{Interrupted, human_bytes};
 const MAX_LANGUAGES: usize = 8;
 
 pub(super) fn train(args: &cli::TrainTokenizer) -> Result<()> {
-    check_output(args)?;
+    check_output(&args.output, args.force)?;
     let corpus = Corpus::find(&args.texts)?;
     let n_threads = args.threads.map_or_else(default_threads, usize::from);
     let task = LearnTokenizer {
@@ -48,19 +49,6 @@ pub(super) fn train(args: &cli::TrainTokenizer) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     write(&args.output, &learnt)?;
     report(args, &learnt, seconds)
-}
-
-/// Nothing is overwritten without being asked.
-fn check_output(args: &cli::TrainTokenizer) -> Result<()> {
-    let is_empty = |folder: &Path| std::fs::read_dir(folder).map(|mut entries| entries.next().is_none());
-    match std::fs::metadata(&args.output) {
-        Err(_) => Ok(()),
-        Ok(metadata) if !metadata.is_dir() => {
-            bail!("{} is a file; expected the name of a folder to write", args.output.display())
-        }
-        Ok(_) if args.force || is_empty(&args.output)? => Ok(()),
-        Ok(_) => bail!("{} exists and is not empty; --force writes into it", args.output.display()),
-    }
 }
 
 fn with_bar(task: &LearnTokenizer<'_>, stop: &AtomicBool) -> Result<LearntTokenizer> {
