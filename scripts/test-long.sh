@@ -23,4 +23,8 @@ done
 echo "── ten thousand requests that end badly"
 cargo test --release --quiet -p server --test http -- --ignored
 
+echo "── exported models in transformers"
+cargo build --release --quiet --bin daybreak
+bash tests/sdk/hugging_face.sh
+
 bash scripts/fuzz.sh 300

@@ -11,7 +11,8 @@ use engine::PromptLookup;
 
 pub(crate) use plan::Plan;
 pub(crate) use train::{
-    SPECIAL_TOKENS, Train, TrainPretrain, TrainResume, TrainSpeed, TrainStage, TrainTokenizer,
+    ExportFormat, SPECIAL_TOKENS, Train, TrainExport, TrainPretrain, TrainResume, TrainSpeed, TrainStage,
+    TrainTokenizer,
 };
 
 /// Printed under `daybreak --help`.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
 
 use super::{DataArgs, parse_positive};
@@ -22,6 +23,8 @@ pub(crate) enum TrainStage {
     Pretrain(TrainPretrain),
     /// Go on with a run that was interrupted, exactly where its last checkpoint was made.
     Resume(TrainResume),
+    /// Write a model for other programs.
+    Export(TrainExport),
     /// Measure how fast a model is trained on this machine.
     Speed(TrainSpeed),
 }
@@ -236,4 +239,61 @@ pub(crate) struct TrainTokenizer {
     /// Threads that count [default: the physical cores].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+}
+
+/// Printed under `daybreak train export --help`.
+const EXPORTED: &str = "\
+DIR becomes a folder that `transformers` loads: model.safetensors, config.json and
+generation_config.json, and where the vocabulary is byte-level BPE also tokenizer.json and
+tokenizer_config.json with the chat template. On the way each weight takes four bytes of memory.
+`daybreak quantize` writes GGUF.
+
+  daybreak train export smollm2 --out smollm2-hf --type bf16
+  AutoModelForCausalLM.from_pretrained(\"smollm2-hf\")";
+
+/// `daybreak train export`
+#[derive(Debug, Args)]
+#[command(after_help = EXPORTED)]
+pub(crate) struct TrainExport {
+    /// The model to read: catalog name or path.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The folder to write.
+    #[arg(short, long = "out", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    /// The format: safetensors.
+    #[arg(long, value_name = "FORMAT", default_value = "safetensors", value_parser = export_format())]
+    #[arg(hide_possible_values = true)]
+    pub(crate) format: ExportFormat,
+    /// The type of the weights: f32 keeps every number, bf16 and f16 take half the room.
+    #[arg(long = "type", value_name = "TYPE", default_value = "f32", value_parser = export_type())]
+    #[arg(hide_possible_values = true)]
+    pub(crate) dtype: trainer::HuggingFaceDtype,
+    /// Write into DIR even if it is not empty.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Threads that read the weights [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// What a model is written as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ExportFormat {
+    /// Hugging Face's folder.
+    Safetensors,
+}
+
+fn export_format() -> impl TypedValueParser<Value = ExportFormat> {
+    PossibleValuesParser::new(["safetensors"]).map(|_| ExportFormat::Safetensors)
+}
+
+fn export_type() -> impl TypedValueParser<Value = trainer::HuggingFaceDtype> {
+    PossibleValuesParser::new(["f32", "bf16", "f16"]).map(|name| match name.as_str() {
+        "f32" => trainer::HuggingFaceDtype::F32,
+        "bf16" => trainer::HuggingFaceDtype::BF16,
+        _ => trainer::HuggingFaceDtype::F16,
+    })
 }

@@ -1,5 +1,6 @@
 //! `daybreak train`: the stages from text to a model.
 
+mod export;
 mod pretrain;
 mod resume;
 mod running;
@@ -19,6 +20,7 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
         cli::TrainStage::Tokenizer(args) => tokenizer::train(&args),
         cli::TrainStage::Pretrain(args) => pretrain::train(&args),
         cli::TrainStage::Resume(args) => resume::resume(&args),
+        cli::TrainStage::Export(args) => export::export(&args),
         cli::TrainStage::Speed(args) => speed::speed(&args),
     }
 }

@@ -1,4 +1,4 @@
-//! `daybreak train tokenizer`: a vocabulary in both its files, and what is refused.
+//! `daybreak train tokenizer` and `daybreak train export`: what they write, and what is refused.
 
 use std::path::Path;
 
@@ -56,4 +56,29 @@ fn what_cannot_be_learnt_from_is_named() {
     let output = learn(&["--skip-broken"]);
     assert!(stderr(&output).contains("left out: ") && output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("fewer than the 32768 asked for"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_model_is_exported_and_what_cannot_be_is_refused() {
+    let home = tempfile::tempdir().expect("a folder");
+    let out = home.path().join("out");
+    let golden = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden-models").join(name);
+    let export = |name: &str, more: &[&str]| {
+        let model = golden(name);
+        run(home.path(), &[&["train", "export", str(&model), "--out", str(&out)], more].concat())
+    };
+    assert_one_line_error(&export("gpt2-f32.gguf", &[]), &["a gpt2 model with learned positions"]);
+    assert!(!out.exists(), "nothing is left of what was refused");
+
+    let output = export("granite-f32.gguf", &["--type", "bf16"]);
+    assert!(stderr(&output).contains("the tokenizer is left out: "), "{}", stderr(&output));
+    assert!(ok(output).contains("granite, 47 kB in bfloat16"));
+    let config = std::fs::read(out.join("config.json")).expect("written");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    assert_eq!((&config["model_type"], &config["logits_scaling"]), (&"granite".into(), &1.5.into()));
+    assert!(out.join("model.safetensors").is_file() && !out.join("tokenizer.json").exists());
+
+    let refused = export("granite-f32.gguf", &[]);
+    assert_one_line_error(&refused, &["exists and is not empty; --force writes into it"]);
+    ok(export("granite-f32.gguf", &["--force", "--format", "safetensors"]));
 }

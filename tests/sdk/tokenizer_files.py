@@ -1,4 +1,4 @@
-"""A vocabulary that daybreak learnt, in Hugging Face's own `tokenizers`: the file loads and gives the same ids.
+"""Vocabularies from daybreak, learnt or of a model, in Hugging Face's own `tokenizers`: the same ids.
 
 bash tests/sdk/run.sh runs this; DAYBREAK_BIN is the binary.
 """
@@ -30,6 +30,18 @@ class TokenizerFiles(unittest.TestCase):
                     self.assertEqual(ours.split(), [str(id) for id in ids])
                     if not theirs.normalizer:
                         self.assertEqual(theirs.decode(ids, skip_special_tokens=False), text)
+
+    def test_ids_of_an_exported_model_are_its_own(self):
+        model = "smollm2:135m"
+        with tempfile.TemporaryDirectory() as folder:
+            self.daybreak("train", "export", model, "--out", folder, "--type", "bf16")
+            theirs = Tokenizer.from_file(f"{folder}/tokenizer.json")
+            for text in (TEXT, (ROOT / "ARCHITECTURE.md").read_text(), "<|im_start|>user\nhi<|im_end|>"):
+                ours = self.daybreak("tokenize", model, "--ids", "--special", stdin=text)
+                ids = theirs.encode(text).ids
+                self.assertEqual(ours.split(), [str(id) for id in ids])
+                self.assertEqual(theirs.decode(ids, skip_special_tokens=False), text)
+            self.assertEqual(theirs.decode(theirs.encode("<|im_start|>hi<|im_end|>").ids), "hi")
 
     def daybreak(self, *command, stdin=None):
         done = subprocess.run([BIN, *map(str, command)], input=stdin and stdin.encode(), capture_output=True, check=False)

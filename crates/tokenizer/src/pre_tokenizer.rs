@@ -57,6 +57,8 @@ pub struct PreTokenizerFacts {
     pub nfc: bool,
     /// A whole word that is a token is that token, whatever the merges say.
     pub ignore_merges: bool,
+    /// Words are merged in the alphabet of bytes; otherwise as they are, with `▁` for spaces.
+    pub byte_level: bool,
 }
 
 /// The facts of the pre-tokenizer with this name of `tokenizer.ggml.pre`, if it is known.
@@ -64,7 +66,12 @@ pub struct PreTokenizerFacts {
 pub fn pre_tokenizer_facts(name: &str) -> Option<PreTokenizerFacts> {
     let recipe = recipe(name)?;
     let expressions = recipe.stages().iter().map(Pattern::to_string).collect();
-    Some(PreTokenizerFacts { expressions, nfc: recipe.nfc, ignore_merges: recipe.ignore_merges })
+    Some(PreTokenizerFacts {
+        expressions,
+        nfc: recipe.nfc,
+        ignore_merges: recipe.ignore_merges,
+        byte_level: !recipe.plain_utf8,
+    })
 }
 
 /// Names of `tokenizer.ggml.pre` that are known; any other falls back to `default` with a warning.

@@ -1,9 +1,10 @@
 //! How does a corpus become a model?
 //!
 //! [`Corpus`] finds the texts; [`learn_tokenizer`] makes a vocabulary of them, which other programs read as
-//! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]). [`Model`] goes forward and backward through an
-//! architecture of `weights`, with [`Parameters`] for its numbers and for their gradients,
-//! which an [`Optimizer`] follows. [`plan`] says beforehand what that takes.
+//! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]); [`write_hugging_face`] writes a whole model for them.
+//! [`Model`] goes forward and backward through an architecture of `weights`, with [`Parameters`] for its numbers and for
+//! their gradients, which an [`Optimizer`] follows. [`prepare_data`] makes tokens of texts, a [`Training`] takes steps and
+//! a [`Run`] all of them, in a folder of its own. [`plan`] says beforehand what that takes.
 
 mod batches;
 mod checkpoint;
@@ -41,7 +42,10 @@ pub use dial::{
     MAX_DEPTH, MAX_EPOCHS, decoder_shape, depth_for, n_product_weights, optimizer_for, schedule_for,
     step_tokens_for, tokens_for, vocab_size_for,
 };
-pub use export::{tokenizer_json, vocabulary_gguf};
+pub use export::{
+    ExportError, HuggingFaceDtype, HuggingFaceExtras, SpecialIds, Unexportable, UnexportableVocabulary,
+    gguf_tokenizer_json, hugging_face_config, tokenizer_json, vocabulary_gguf, write_hugging_face,
+};
 pub use initial::initial_parameters;
 pub use learn_tokenizer::{
     LanguageShare, LearnTokenizer, LearntTokenizer, TokenizerProgress, TokenizerTrainingError,
