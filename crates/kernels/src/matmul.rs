@@ -172,12 +172,12 @@ struct PackRight<'a> {
 impl Kernel for PackRight<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
+    fn run<L: Lanes>(self, l: L) {
         let PackRight { right, panel, is_bf16, to } = self;
         if is_bf16 {
-            pack_right::<L, true>(right, panel, to);
+            pack_right::<L, true>(l, right, panel, to);
         } else {
-            pack_right::<L, false>(right, panel, to);
+            pack_right::<L, false>(l, right, panel, to);
         }
     }
 }
@@ -237,6 +237,7 @@ impl PackedRight<'_> {
 /// Packs a right side whole.
 #[inline(always)]
 pub(crate) fn pack<'a, L: Lanes, const PAIRS: bool>(
+    l: L,
     right: Matrix<'_>,
     room: &'a mut AlignedWords,
 ) -> PackedRight<'a> {
@@ -246,7 +247,7 @@ pub(crate) fn pack<'a, L: Lanes, const PAIRS: bool>(
     room.at_least(n_panels * panel_len);
     let room = room.as_mut_slice();
     for panel in 0..n_panels {
-        pack_right::<L, PAIRS>(right, panel, &mut room[panel * panel_len..][..panel_len]);
+        pack_right::<L, PAIRS>(l, right, panel, &mut room[panel * panel_len..][..panel_len]);
     }
     PackedRight { words: &room[..n_panels * panel_len], n_words, n_cols: right.n_cols }
 }
@@ -294,7 +295,7 @@ fn blocks<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
         let n_rows = BLOCK_ROWS.min(rows.end - first);
         for from in (0..n_words).step_by(DEPTH) {
             let depth = DEPTH.min(n_words - from);
-            pack_left::<L, PAIRS, TRANSPOSED>(left, first..first + n_rows, from, depth, room);
+            pack_left::<L, PAIRS, TRANSPOSED>(l, left, first..first + n_rows, from, depth, room);
             let adds = from > 0 || into == Store::Add;
             for panel in panels.clone() {
                 let words = &right.words[(panel * right.n_words + from) * width..][..depth * width];

@@ -59,6 +59,15 @@ pub(crate) trait Lanes: Copy {
             self.load(to.cast())
         }
     }
+    /// Neighbours of `a` and `b` as pairs, `a` in the lower half: rounded to nearest even, a NaN stays one, numbers below
+    /// the smallest normal one may become 0.
+    /// # Safety
+    /// `N` pairs must be writable at `to`.
+    #[inline(always)]
+    unsafe fn store_bf16_zipped(self, to: *mut u32, a: Self::V, b: Self::V) {
+        // SAFETY: as the caller says.
+        unsafe { zip_one_by_one(self, to, a, b) }
+    }
     /// Rounds to nearest even into i8; what |x| is rounded to must be at most 127.
     /// # Safety
     /// `N` bytes must be writable at `to`.
@@ -144,6 +153,22 @@ pub(crate) trait Lanes: Copy {
         let small = self.fma(self.mul(small, x2), x, x);
         let large = self.sub(one, self.div(two, self.add(self.exp(self.mul(two, x)), one)));
         self.select_ge(self.splat(0.06), self.abs(x), small, large)
+    }
+}
+
+/// [`Lanes::store_bf16_zipped`] where no instruction does it.
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn zip_one_by_one<L: Lanes>(l: L, to: *mut u32, a: L::V, b: L::V) {
+    let (mut of_a, mut of_b) = ([0u16; 16], [0u16; 16]);
+    // SAFETY: the buffers hold the widest vector, and N pairs can be written, as the caller says.
+    unsafe {
+        l.store_bf16(of_a.as_mut_ptr(), a);
+        l.store_bf16(of_b.as_mut_ptr(), b);
+        for i in 0..L::N {
+            *to.add(i) = u32::from(of_a[i]) | u32::from(of_b[i]) << 16;
+        }
     }
 }
 

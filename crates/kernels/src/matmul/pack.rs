@@ -1,6 +1,10 @@
 //! Both sides of a product as the tiles read them: words that are floats, or pairs of bf16 of two neighbours in K.
 
+#![allow(unsafe_code)]
+
 use std::ops::Range;
+
+use half::bf16;
 
 use super::{BLOCK_ROWS, DEPTH, Matrix};
 use crate::aligned::LINE;
@@ -29,37 +33,48 @@ impl LeftBlock {
 /// Two numbers as bf16, rounded to nearest even, the first in the lower half. A NaN stays one.
 #[inline(always)]
 fn pair(a: f32, b: f32) -> u32 {
-    bf16_bits(a) >> 16 | bf16_bits(b) & 0xffff_0000
-}
-
-/// bf16 in the upper half.
-#[inline(always)]
-fn bf16_bits(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    if x.is_nan() { 0x7fc0_0000 } else { rounded }
+    u32::from(bf16::from_f32(a).to_bits()) | u32::from(bf16::from_f32(b).to_bits()) << 16
 }
 
 /// Words of two rows side by side; where the second is missing its numbers are 0.
 #[inline(always)]
-fn zip(to: &mut [u32], first: &[f32], second: Option<&[f32]>) {
-    match second {
-        Some(second) => {
-            for ((to, &a), &b) in to.iter_mut().zip(first).zip(second) {
-                *to = pair(a, b);
-            }
-        }
-        None => {
-            for (to, &a) in to.iter_mut().zip(first) {
-                *to = pair(a, 0.0);
-            }
+fn zip<L: Lanes>(l: L, to: &mut [u32], first: &[f32], second: Option<&[f32]>) {
+    let Some(second) = second else {
+        to.iter_mut().zip(first).for_each(|(to, &a)| *to = pair(a, 0.0));
+        return;
+    };
+    let n_whole = to.len() / L::N * L::N;
+    for at in (0..n_whole).step_by(L::N) {
+        let (a, b) = (&first[at..at + L::N], &second[at..at + L::N]);
+        let to = &mut to[at..at + L::N];
+        // SAFETY: whole vectors of each.
+        unsafe { l.store_bf16_zipped(to.as_mut_ptr(), l.load(a.as_ptr()), l.load(b.as_ptr())) };
+    }
+    let rest = to[n_whole..].iter_mut().zip(&first[n_whole..]).zip(&second[n_whole..]);
+    rest.for_each(|((to, &a), &b)| *to = pair(a, b));
+}
+
+/// Words of a row's neighbours, two by two; the last may be alone.
+#[inline(always)]
+fn pairs<L: Lanes>(l: L, to: &mut [u32], row: &[f32]) {
+    let n_whole = row.len() / 2 / L::N * L::N;
+    for at in (0..n_whole).step_by(L::N) {
+        let from = &row[2 * at..2 * (at + L::N)];
+        let to = &mut to[at..at + L::N];
+        // SAFETY: two whole vectors, and room for as many halves.
+        unsafe {
+            let (a, b) = (l.load(from.as_ptr()), l.load(from.as_ptr().add(L::N)));
+            l.store_bf16_pairs(to.as_mut_ptr().cast(), a, b);
         }
     }
+    let rest = to[n_whole..].iter_mut().zip(row[2 * n_whole..].chunks(2));
+    rest.for_each(|(to, ab)| *to = pair(ab[0], ab.get(1).copied().unwrap_or(0.0)));
 }
 
 /// Packs rows `rows` of the left side, words `from .. from + depth` of each.
 #[inline(always)]
 pub(super) fn pack_left<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
+    l: L,
     left: Matrix<'_>,
     rows: Range<usize>,
     from: usize,
@@ -74,7 +89,7 @@ pub(super) fn pack_left<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
             let column = |col: usize| &left.data[col * col_stride + rows.start..][..rows.len()];
             if PAIRS {
                 let col = 2 * (from + word);
-                zip(to, column(col), (col + 1 < left.n_cols).then(|| column(col + 1)));
+                zip(l, to, column(col), (col + 1 < left.n_cols).then(|| column(col + 1)));
             } else {
                 to.iter_mut().zip(column(from + word)).for_each(|(to, x)| *to = x.to_bits());
             }
@@ -85,13 +100,7 @@ pub(super) fn pack_left<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
         let to = &mut to[i * LeftBlock::ROW_LEN..][..depth];
         let row = &left.data[row * row_stride..][..left.n_cols];
         if PAIRS {
-            let (pairs, last) = row[2 * from..row.len().min(2 * (from + depth))].as_chunks::<2>();
-            for (to, &[a, b]) in to.iter_mut().zip(pairs) {
-                *to = pair(a, b);
-            }
-            if let (Some(to), [a]) = (to.last_mut(), last) {
-                *to = pair(*a, 0.0);
-            }
+            pairs(l, to, &row[2 * from..row.len().min(2 * (from + depth))]);
         } else {
             to.iter_mut().zip(&row[from..]).for_each(|(to, x)| *to = x.to_bits());
         }
@@ -100,7 +109,7 @@ pub(super) fn pack_left<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
 
 /// Packs a panel of the right side; columns that it lacks are 0.
 #[inline(always)]
-pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(right: Matrix<'_>, panel: usize, to: &mut [u32]) {
+pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(l: L, right: Matrix<'_>, panel: usize, to: &mut [u32]) {
     let width = super::tile::width_of::<L>();
     let first = panel * width;
     let n_cols = width.min(right.n_cols - first);
@@ -113,6 +122,7 @@ pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(right: Matrix<'_>, panel: 
         for (word, to) in to.chunks_exact_mut(width).enumerate() {
             if PAIRS {
                 zip(
+                    l,
                     &mut to[..n_cols],
                     row(2 * word),
                     (2 * word + 1 < right.n_rows).then(|| row(2 * word + 1)),
@@ -131,12 +141,15 @@ pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(right: Matrix<'_>, panel: 
         let end = n_words.min(from + RUN);
         for col in 0..n_cols {
             let column = &right.data[(first + col) * col_stride..][..right.n_rows];
-            for word in from..end {
-                to[word * width + col] = if PAIRS {
-                    pair(column[2 * word], column.get(2 * word + 1).copied().unwrap_or(0.0))
-                } else {
-                    column[word].to_bits()
-                };
+            let mut words = [0; RUN];
+            let words = &mut words[..end - from];
+            if PAIRS {
+                pairs(l, words, &column[2 * from..right.n_rows.min(2 * end)]);
+            } else {
+                words.iter_mut().zip(&column[from..end]).for_each(|(to, x)| *to = x.to_bits());
+            }
+            for (i, &word) in words.iter().enumerate() {
+                to[(from + i) * width + col] = word;
             }
         }
     }

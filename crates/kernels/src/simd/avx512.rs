@@ -93,6 +93,28 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         }
     }
     #[inline(always)]
+    unsafe fn store_bf16_zipped(self, to: *mut u32, a: __m512, b: __m512) {
+        const ORDER: [u16; 32] = {
+            let mut order = [0; 32];
+            let mut i = 0;
+            while i < 16 {
+                order[2 * i] = i as u16;
+                order[2 * i + 1] = 16 + i as u16;
+                i += 1;
+            }
+            order
+        };
+        unsafe {
+            if !BF16 {
+                return super::zip_one_by_one(self, to, a, b);
+            }
+            // All of `a`, then all of `b`: neighbours are brought together.
+            let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(b, a));
+            let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
+            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi16(order, both));
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, x: __m512) {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x))) }
     }

@@ -172,24 +172,29 @@ impl Task<'_> {
     }
 }
 
-/// row = f(row), vector by vector; the last one is filled up with `padding`. `f` stands in one place only, so that it is
-/// compiled into the loop, where the instruction set is known.
-#[inline(always)]
-fn each<L: Lanes>(l: L, row: &mut [f32], padding: f32, mut f: impl FnMut(L::V) -> L::V) {
-    let mut padded = [padding; 16];
-    for at in (0..row.len()).step_by(L::N) {
-        let part = &mut row[at..];
-        let n = part.len();
-        if n < L::N {
-            padded[..n].copy_from_slice(part);
+/// row = f(row), vector by vector; the last one is filled up with `padding`. A macro, because a closure would be compiled
+/// on its own, without the instruction set.
+macro_rules! each {
+    ($l:ident, $row:expr, $padding:expr, |$x:ident| $value:expr) => {{
+        let row: &mut [f32] = $row;
+        let mut padded = [$padding; 16];
+        for at in (0..row.len()).step_by(L::N) {
+            let part = &mut row[at..];
+            let n = part.len();
+            if n < L::N {
+                padded[..n].copy_from_slice(part);
+            }
+            let vector = if n < L::N { padded.as_mut_ptr() } else { part.as_mut_ptr() };
+            // SAFETY: a whole vector of the row, or the buffer, which holds the widest vector.
+            unsafe {
+                let $x = $l.load(vector);
+                $l.store(vector, $value);
+            }
+            if n < L::N {
+                part.copy_from_slice(&padded[..n]);
+            }
         }
-        let vector = if n < L::N { padded.as_mut_ptr() } else { part.as_mut_ptr() };
-        // SAFETY: a whole vector of the row, or the buffer, which holds the widest vector.
-        unsafe { l.store(vector, f(l.load(vector))) };
-        if n < L::N {
-            part.copy_from_slice(&padded[..n]);
-        }
-    }
+    }};
 }
 
 /// Σ a · b
@@ -210,21 +215,21 @@ fn dot<L: Lanes>(l: L, a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 fn softmax<L: Lanes>(l: L, scores: &mut [f32], factor: f32) -> f32 {
     let mut largest = l.splat(f32::NEG_INFINITY);
-    each(l, scores, f32::NEG_INFINITY, |x| {
+    each!(l, scores, f32::NEG_INFINITY, |x| {
         largest = l.max(x, largest);
         x
     });
     let max = l.largest(largest);
     let (max_of, factor_of) = (l.splat(max), l.splat(factor));
     let mut sums = l.splat(0.0);
-    each(l, scores, f32::NEG_INFINITY, |x| {
+    each!(l, scores, f32::NEG_INFINITY, |x| {
         let e = l.exp2(l.mul(l.sub(x, max_of), factor_of));
         sums = l.add(sums, e);
         e
     });
     let sum = l.sum(sums);
     let inverse = l.splat(1.0 / sum);
-    each(l, scores, 0.0, |e| l.mul(e, inverse));
+    each!(l, scores, 0.0, |e| l.mul(e, inverse));
     max * factor + sum.log2()
 }
 
@@ -314,8 +319,9 @@ impl Forward<'_> {
         let n = task.sequence.len();
         let mut room = std::mem::take(task.room);
         let [room_k, room_v, ..] = &mut room.packed;
-        let keys = pack::<L, PAIRS>(task.head(task.k, 0..n, n_kv_heads, task.kv_head).transposed(), room_k);
-        let values = pack::<L, PAIRS>(task.head(task.v, 0..n, n_kv_heads, task.kv_head), room_v);
+        let keys =
+            pack::<L, PAIRS>(l, task.head(task.k, 0..n, n_kv_heads, task.kv_head).transposed(), room_k);
+        let values = pack::<L, PAIRS>(l, task.head(task.v, 0..n, n_kv_heads, task.kv_head), room_v);
         room.left.at_least(LeftBlock::WORDS);
         let left = room.left.as_mut_slice();
         for head in task.heads() {
@@ -369,9 +375,9 @@ impl Backward<'_> {
             task.head(task.k, 0..n, n_kv_heads, task.kv_head),
             task.head(task.v, 0..n, n_kv_heads, task.kv_head),
         );
-        let keys = pack::<L, PAIRS>(k, room_k);
-        let keys_transposed = pack::<L, PAIRS>(k.transposed(), room_kt);
-        let values_transposed = pack::<L, PAIRS>(v.transposed(), room_vt);
+        let keys = pack::<L, PAIRS>(l, k, room_k);
+        let keys_transposed = pack::<L, PAIRS>(l, k.transposed(), room_kt);
+        let values_transposed = pack::<L, PAIRS>(l, v.transposed(), room_vt);
         let (to_dk, to_dv) =
             (task.rows(dk, 0, n_kv_heads, task.kv_head), task.rows(dv, 0, n_kv_heads, task.kv_head));
         for to in [&to_dk, &to_dv] {
@@ -403,13 +409,13 @@ impl Backward<'_> {
                     }
                     let (weights, gradients) = (&mut weights[seen.clone()], &mut gradients[seen]);
                     let (factor, sum) = (l.splat(scale * LOG2_E), l.splat(sums[i]));
-                    each(l, weights, 0.0, |score| l.exp2(l.sub(l.mul(score, factor), sum)));
+                    each!(l, &mut *weights, 0.0, |score| l.exp2(l.sub(l.mul(score, factor), sum)));
                     for (gradient, weight) in gradients.iter_mut().zip(weights) {
                         *gradient = *weight * (*gradient - of_row) * scale;
                     }
                 }
-                let queries = pack::<L, PAIRS>(queries, room_q);
-                let d_block = pack::<L, PAIRS>(d_block, room_d_out);
+                let queries = pack::<L, PAIRS>(l, queries, room_q);
+                let d_block = pack::<L, PAIRS>(l, d_block, room_d_out);
                 let weights = Matrix::new(weights, block.len(), n_keys);
                 let gradients = Matrix::new(gradients, block.len(), n_keys);
                 let to_dq = task.rows(dq, block.start, n_heads, head);
