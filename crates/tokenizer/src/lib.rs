@@ -37,6 +37,7 @@ mod grammar;
 
 mod chat;
 mod chat_template;
+mod lesson;
 mod reasoning;
 
 pub use chat::{ChatMessage, RenderInput, Rendered, SpecialTexts, ToolCall};
@@ -45,6 +46,7 @@ pub use grammar::{
     AllowedTokens, Grammar, GrammarAnswer, GrammarCompiler, GrammarError, GrammarSource, GrammarState,
     MAX_CHOICES, MAX_GRAMMAR_BYTES,
 };
+pub use lesson::{Lesson, LessonError, lessons};
 pub use one_line::one_line;
 pub use pre_tokenizer::{PreTokenizerFacts, known_pre_tokenizers, pre_tokenizer_facts};
 pub use reasoning::{Delta, Reasoning, ReasoningParser};

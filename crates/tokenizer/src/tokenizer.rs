@@ -74,7 +74,7 @@ impl Tokenizer {
     #[must_use]
     pub fn encode(&self, text: &[u8], specials: Specials) -> Vec<TokenId> {
         let mut ids = Vec::with_capacity(text.len() / 4);
-        self.encode_into(text, &|_, control| !control || specials == Specials::Parse, &[], &mut ids);
+        self.encode_into(text, &|_, control| !control || specials == Specials::Parse, &[], true, &mut ids);
         ids
     }
 
@@ -94,16 +94,30 @@ impl Tokenizer {
     #[must_use]
     pub fn encode_rendered(&self, rendered: &Rendered) -> Vec<TokenId> {
         let mut ids = Vec::with_capacity(rendered.text().len() / 4);
-        let admits = |range: Range<usize>, control: bool| {
-            if control {
-                !overlaps(&rendered.data, &range)
-            } else {
-                rendered.spelled.binary_search(&range.start).is_err()
-            }
-        };
-        self.encode_into(rendered.text().as_bytes(), &admits, &rendered.spelled, &mut ids);
-        self.set_bos(&mut ids);
+        self.encode_rendered_part(rendered, 0..rendered.text().len(), &mut ids);
         ids
+    }
+
+    /// Appends the ids of a part of a rendered chat, cut off from what stands around it; before the first part there
+    /// stands a BOS as in [`Tokenizer::encode_rendered`].
+    pub(crate) fn encode_rendered_part(
+        &self,
+        rendered: &Rendered,
+        part: Range<usize>,
+        ids: &mut Vec<TokenId>,
+    ) {
+        let start = part.start;
+        let spelled = |at: usize| rendered.spelled.binary_search(&at);
+        let within = spelled(start).unwrap_or_else(|at| at)..spelled(part.end).unwrap_or_else(|at| at);
+        let within: Vec<usize> = rendered.spelled[within].iter().map(|at| at - start).collect();
+        let admits = |range: Range<usize>, control: bool| {
+            let range = range.start + start..range.end + start;
+            if control { !overlaps(&rendered.data, &range) } else { spelled(range.start).is_err() }
+        };
+        self.encode_into(&rendered.text().as_bytes()[part], &admits, &within, start == 0, ids);
+        if start == 0 {
+            self.set_bos(ids);
+        }
     }
 
     fn set_bos(&self, ids: &mut Vec<TokenId>) {
@@ -115,9 +129,16 @@ impl Tokenizer {
         }
     }
 
-    /// Appends the ids of `text`. A token's spelling counts where `admits` admits it; `spelled` is where the data
-    /// spells one.
-    fn encode_into(&self, text: &[u8], admits: Admits<'_>, spelled: &[usize], ids: &mut Vec<TokenId>) {
+    /// Appends the ids of `text`, which is `first` where nothing stands before it. A token's spelling counts where
+    /// `admits` admits it; `spelled` is where the data spells one.
+    fn encode_into(
+        &self,
+        text: &[u8],
+        admits: Admits<'_>,
+        spelled: &[usize],
+        mut first: bool,
+        ids: &mut Vec<TokenId>,
+    ) {
         let mut call = match &self.model {
             Model::Bpe { bpe, pre, nfc, spaces_marked } => Call::Bpe {
                 call: BpeCall::new(bpe, &self.pieces, text.len()),
@@ -130,7 +151,6 @@ impl Tokenizer {
             }
         };
         let mut at = 0;
-        let mut first = true;
         while at < text.len() {
             let found = self.specials.find(text, at, admits);
             let end = found.map_or(text.len(), |found| found.start);

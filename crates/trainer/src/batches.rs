@@ -150,7 +150,7 @@ fn segments(file: &TokenFile, seq_len: usize) -> impl Iterator<Item = Segment> {
 }
 
 /// The order of one epoch.
-fn order(seed: u64, source_idx: usize, epoch: u64, n: usize) -> Vec<u32> {
+pub(crate) fn order(seed: u64, source_idx: usize, epoch: u64, n: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
     let mut random = fastrand::Rng::with_seed(seed);
     for more in [source_idx as u64, epoch] {

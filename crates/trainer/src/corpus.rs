@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 pub use error::{BrokenRecord, CorpusError};
+use serde_json::Value;
 
 use files::CorpusFile;
 
@@ -91,7 +92,23 @@ impl Corpus {
         on_broken: OnBroken,
         sink: &mut dyn FnMut(Piece<'_>, u64) -> Result<(), CorpusError>,
     ) -> Result<CorpusSummary, CorpusError> {
-        let mut reader = Reader::new(on_broken, sink);
+        self.read_into(Reader::new(on_broken, Take::Texts(sink)))
+    }
+
+    /// Hands over every record of files in JSONL, and of arrays in JSON. What `sink` finds wrong with one makes it a
+    /// broken record.
+    ///
+    /// # Errors
+    /// As [`Corpus::read`].
+    pub fn read_records(
+        &self,
+        on_broken: OnBroken,
+        sink: &mut dyn FnMut(&Value) -> Result<(), String>,
+    ) -> Result<CorpusSummary, CorpusError> {
+        self.read_into(Reader::new(on_broken, Take::Records(sink)))
+    }
+
+    fn read_into(&self, mut reader: Reader<'_>) -> Result<CorpusSummary, CorpusError> {
         for file in &self.files {
             reader.n_file = file.bytes;
             reader.file(file)?;
@@ -105,7 +122,7 @@ impl Corpus {
 /// One reading of a corpus.
 struct Reader<'a> {
     on_broken: OnBroken,
-    sink: &'a mut Sink<'a>,
+    take: Take<'a>,
     summary: CorpusSummary,
     /// Bytes on the disk of the files before the one at hand.
     n_before: u64,
@@ -114,20 +131,27 @@ struct Reader<'a> {
     n_read: Rc<Cell<u64>>,
 }
 
-/// What takes the pieces.
-type Sink<'a> = dyn FnMut(Piece<'_>, u64) -> Result<(), CorpusError> + 'a;
+/// What takes what is read: texts in pieces, or records as they are.
+enum Take<'a> {
+    Texts(&'a mut (dyn FnMut(Piece<'_>, u64) -> Result<(), CorpusError> + 'a)),
+    Records(&'a mut (dyn FnMut(&Value) -> Result<(), String> + 'a)),
+}
 
 impl<'a> Reader<'a> {
-    fn new(on_broken: OnBroken, sink: &'a mut Sink<'a>) -> Reader<'a> {
+    fn new(on_broken: OnBroken, take: Take<'a>) -> Reader<'a> {
         let summary = CorpusSummary::default();
-        Reader { on_broken, sink, summary, n_before: 0, n_file: 0, n_read: Rc::default() }
+        Reader { on_broken, take, summary, n_before: 0, n_file: 0, n_read: Rc::default() }
     }
 
     /// Hands over a piece.
     fn piece(&mut self, text: &str, is_start: bool) -> Result<(), CorpusError> {
         self.summary.n_documents += u64::from(is_start);
         self.summary.n_bytes += text.len() as u64;
-        (self.sink)(Piece { text, is_start }, self.n_before + self.n_read.get().min(self.n_file))
+        let n_read = self.n_before + self.n_read.get().min(self.n_file);
+        match &mut self.take {
+            Take::Texts(sink) => sink(Piece { text, is_start }, n_read),
+            Take::Records(_) => Ok(()),
+        }
     }
 
     /// Hands over a document that is in memory.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::corpus::{BrokenRecord, CorpusError};
 
 pub use selection::{UnknownLanguage, language_by_name};
+pub(crate) use token_file::TokenFileWriter;
 pub use token_file::{TokenFile, TokenFileError};
 pub use tokenise::{DataProgress, DataSource, PrepareData, prepare_data};
 

@@ -7,6 +7,7 @@
 //! a [`Run`] all of them, in a folder of its own. [`plan`] says beforehand what that takes.
 
 mod batches;
+mod chats;
 mod checkpoint;
 mod corpus;
 mod cost;
@@ -15,6 +16,7 @@ mod dial;
 mod export;
 mod initial;
 mod learn_tokenizer;
+mod lessons;
 mod model;
 mod objective;
 mod optimizer;
@@ -29,6 +31,7 @@ mod test_support;
 mod training;
 
 pub use batches::{Batches, held_out_rows};
+pub use chats::chats_of;
 pub use checkpoint::{Checkpoint, CheckpointError, Header, LoopState, write_model};
 #[cfg(any(test, fuzzing))]
 pub use corpus::fuzzing;
@@ -51,6 +54,7 @@ pub use learn_tokenizer::{
     LanguageShare, LearnTokenizer, LearntTokenizer, TokenizerProgress, TokenizerTrainingError,
     learn_tokenizer,
 };
+pub use lessons::{FineTuning, Lessons, LessonsSummary, PrepareLessons, prepare_lessons};
 pub use model::{Model, TokenBatch, Untrainable};
 pub use objective::{Objective, Pretraining};
 pub use optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};

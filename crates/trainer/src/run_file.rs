@@ -19,6 +19,8 @@ const NAME: &str = "run.json";
 pub enum Stage {
     /// To predict any text.
     Pretrain,
+    /// To answer as in given conversations.
+    Sft,
 }
 
 /// What a run was told.

@@ -11,6 +11,18 @@ pub(crate) fn byte_tokenizer() -> Tokenizer {
     tokenizer_of(b"~~ ~~", 258)
 }
 
+/// A vocabulary with the tokens that a chat is made of.
+pub(crate) fn chat_tokenizer() -> Tokenizer {
+    let mut counts = WordCounts::new("qwen2").unwrap();
+    counts.add(b"what is it? it is what it is, assistant and user");
+    let special_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].map(str::to_owned).to_vec();
+    let training = BpeTraining { vocab_size: 290, special_tokens, min_count: 2 };
+    let bpe = training.train(&counts, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let mut vocabulary = bpe.vocabulary();
+    vocabulary.eot = Some(2);
+    Tokenizer::new(&vocabulary).unwrap()
+}
+
 /// A vocabulary learnt from a text, behind a token that stands between documents.
 pub(crate) fn tokenizer_of(text: &[u8], vocab_size: usize) -> Tokenizer {
     let mut counts = WordCounts::new("qwen2").unwrap();

@@ -21,6 +21,11 @@ pub enum CorpusError {
     /// A record that is not to be skipped.
     #[error("{0}; leave such records out with --skip-broken")]
     Broken(BrokenRecord),
+    /// Records there were, but none with an answer that is left.
+    #[error(
+        "there is no answer to learn from: every conversation lacks one, or it stands behind the end of a sequence"
+    )]
+    NothingToLearn,
     /// Whoever took the documents wants no more.
     #[error("the reading was stopped")]
     Stopped,

@@ -10,7 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 use walkdir::WalkDir;
 
 use super::error::BrokenRecord;
-use super::{CorpusError, Reader};
+use super::{CorpusError, Reader, Take};
 
 /// What files of text end in.
 pub(super) const EXTENSIONS: [&str; 7] = [".txt", ".text", ".md", ".markdown", ".html", ".htm", ".jsonl"];
@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Html,
     /// A JSON object with a document on every line.
     Jsonl,
+    /// An array of such objects.
+    Json,
     /// Any of these in zip.
     Zip,
 }
@@ -47,6 +49,7 @@ fn kind_of(name: &str) -> Option<(Kind, bool)> {
         "txt" | "text" | "md" | "markdown" => Kind::Text,
         "html" | "htm" => Kind::Html,
         "jsonl" | "ndjson" => Kind::Jsonl,
+        "json" => Kind::Json,
         "zip" if !is_gzip => Kind::Zip,
         _ => return None,
     };
@@ -69,7 +72,9 @@ pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<CorpusFile>, CorpusError> {
         let entries = WalkDir::new(path).sort_by_file_name().into_iter();
         for entry in entries.filter_entry(|entry| entry.depth() == 0 || is_shown(entry.file_name())) {
             let entry = entry.map_err(|error| io(error.into()))?;
+            // What lies about as JSON is seldom text: it counts where it is named.
             if let Some(known) = kind_of(&entry.file_name().to_string_lossy())
+                && known.0 != Kind::Json
                 && entry.file_type().is_file()
             {
                 files.push(found(entry.path(), known)?);
@@ -121,7 +126,9 @@ impl Reader<'_> {
                 }
             };
             let within = entry.name().unwrap_or_default().into_owned();
-            let Some((kind, is_gzip)) = kind_of(&within).filter(|&(kind, _)| kind != Kind::Zip) else {
+            let Some((kind, is_gzip)) =
+                kind_of(&within).filter(|&(kind, _)| !matches!(kind, Kind::Zip | Kind::Json))
+            else {
                 continue;
             };
             let name = format!("{name}/{within}");
@@ -145,9 +152,12 @@ impl Reader<'_> {
     ) -> Result<(), CorpusError> {
         self.summary.n_files += 1;
         match kind {
+            Kind::Jsonl => self.records(from, name),
+            Kind::Json => self.array(from, name),
+            // Whatever its ending, who wants records from it says that it holds some.
+            Kind::Text | Kind::Html if matches!(self.take, Take::Records(_)) => self.records(from, name),
             Kind::Text => self.text(from, name),
             Kind::Html => self.html(from, name),
-            Kind::Jsonl => self.records(from, name),
             Kind::Zip => unreachable!("an archive is no stream of text, and none is taken out of an archive"),
         }
     }
@@ -195,7 +205,7 @@ const MAX_PAGE: usize = 32 << 20;
 const PAGE_WIDTH: usize = 1 << 20;
 
 /// All bytes, or nothing if there are more.
-fn read_at_most(from: &mut dyn BufRead, most: usize) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_at_most(from: &mut dyn BufRead, most: usize) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     from.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= most).then_some(bytes))

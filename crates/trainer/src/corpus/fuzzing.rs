@@ -8,8 +8,8 @@ use flate2::bufread::MultiGzDecoder;
 use super::files::Kind;
 use super::{CorpusError, CorpusSummary, OnBroken, Reader};
 
-/// Reads the bytes behind the first line as a file of the kind that this line names (`text`, `html`, `jsonl`, `zip`, or
-/// the first three with `.gz`), once stopping at what is broken and once leaving it out.
+/// Reads the bytes behind the first line as a file of the kind that this line names (`text`, `html`, `jsonl`, `json`, `zip`, or
+/// the first four with `.gz`), once stopping at what is broken and once leaving it out.
 ///
 /// Returns the first error's text, or `None` where all could be read. Panics only if a promise is broken.
 pub fn corpora(bytes: &[u8]) -> Option<String> {
@@ -37,7 +37,7 @@ fn read(kind: &[u8], body: &[u8], on_broken: OnBroken) -> Option<Result<CorpusSu
         assert!(!piece.text.is_empty() && piece.text.len() <= 1 << 20);
         Ok(())
     };
-    let mut reader = Reader::new(on_broken, &mut sink);
+    let mut reader = Reader::new(on_broken, super::Take::Texts(&mut sink));
     let (kind, is_gzip) = match kind.strip_suffix(b".gz") {
         Some(kind) => (kind, true),
         None => (kind, false),
@@ -46,6 +46,7 @@ fn read(kind: &[u8], body: &[u8], on_broken: OnBroken) -> Option<Result<CorpusSu
         b"text" => Kind::Text,
         b"html" => Kind::Html,
         b"jsonl" => Kind::Jsonl,
+        b"json" => Kind::Json,
         b"zip" => return Some(reader.zip(Cursor::new(body), "corpus.zip").map(|()| reader.summary)),
         _ => return None,
     };

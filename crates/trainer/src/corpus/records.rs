@@ -5,11 +5,14 @@ use std::io::{BufRead, Read};
 use serde_json::Value;
 
 use super::error::BrokenRecord;
+use super::files::read_at_most;
 use super::pieces::BYTE_ORDER_MARK;
-use super::{CorpusError, Reader};
+use super::{CorpusError, Reader, Take};
 
 /// Bytes of a line at most.
 const MAX_LINE: usize = 64 << 20;
+/// Bytes of a file that is one piece of JSON.
+const MAX_ARRAY: usize = 256 << 20;
 
 impl Reader<'_> {
     /// Hands over the text of every line's record.
@@ -34,13 +37,48 @@ impl Reader<'_> {
             if bytes.trim_ascii().is_empty() {
                 continue;
             }
-            match serde_json::from_slice(bytes)
-                .map_err(|error| format!("not JSON: {error}"))
-                .and_then(|record| text_of(&record))
-            {
+            match serde_json::from_slice(bytes) {
+                Ok(record) => self.record(&record, &broken)?,
+                Err(error) => self.broken(broken(format!("not JSON: {error}")))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the records of an array, or the only record of a file.
+    pub(super) fn array(&mut self, from: &mut dyn BufRead, name: &str) -> Result<(), CorpusError> {
+        let broken = |what: String| BrokenRecord { file: name.to_owned(), line: None, what };
+        let bytes = match read_at_most(from, MAX_ARRAY) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                let what = format!("more than {} MB in one piece of JSON: make it JSONL", MAX_ARRAY >> 20);
+                return self.broken(broken(what));
+            }
+            Err(error) => return self.broken(broken(format!("cannot be read: {error}"))),
+        };
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+        match serde_json::from_slice(bytes) {
+            Ok(Value::Array(records)) => {
+                for (idx, record) in records.iter().enumerate() {
+                    self.record(record, &|what| broken(format!("record {}: {what}", idx + 1)))?;
+                }
+                Ok(())
+            }
+            Ok(record) => self.record(&record, &broken),
+            Err(error) => self.broken(broken(format!("not JSON: {error}"))),
+        }
+    }
+
+    fn record(&mut self, record: &Value, broken: &dyn Fn(String) -> BrokenRecord) -> Result<(), CorpusError> {
+        match &mut self.take {
+            Take::Records(sink) => match sink(record) {
+                Ok(()) => self.summary.n_documents += 1,
+                Err(what) => self.broken(broken(what))?,
+            },
+            Take::Texts(_) => match text_of(record) {
                 Ok(text) => self.document(&text)?,
                 Err(what) => self.broken(broken(what))?,
-            }
+            },
         }
         Ok(())
     }

@@ -145,13 +145,13 @@ impl TokenFile {
     }
 
     /// All that the file holds, as bytes.
-    pub(super) fn content(&self) -> &[u8] {
+    pub(crate) fn content(&self) -> &[u8] {
         self.map.bytes()
     }
 }
 
 /// A file of tokens on its way.
-pub(super) struct TokenFileWriter {
+pub(crate) struct TokenFileWriter {
     path: PathBuf,
     out: BufWriter<File>,
     id_len: usize,
@@ -163,7 +163,7 @@ pub(super) struct TokenFileWriter {
 }
 
 impl TokenFileWriter {
-    pub(super) fn create(path: &Path, vocab_size: usize) -> io::Result<TokenFileWriter> {
+    pub(crate) fn create(path: &Path, vocab_size: usize) -> io::Result<TokenFileWriter> {
         let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
         out.write_all(&[0; HEAD_LEN])?;
         Ok(TokenFileWriter {
@@ -178,14 +178,14 @@ impl TokenFileWriter {
     }
 
     /// A document begins.
-    pub(super) fn begin(&mut self, first: TokenId) -> io::Result<()> {
+    pub(crate) fn begin(&mut self, first: TokenId) -> io::Result<()> {
         self.starts.push(self.n_tokens);
         self.n_bytes_before = self.n_bytes;
         self.append(&[first], 0)
     }
 
     /// Tokens of the document at hand, and how many bytes of text they are.
-    pub(super) fn append(&mut self, tokens: &[TokenId], n_bytes: u64) -> io::Result<()> {
+    pub(crate) fn append(&mut self, tokens: &[TokenId], n_bytes: u64) -> io::Result<()> {
         for &token in tokens {
             match self.id_len {
                 2 => self.out.write_all(&(token as u16).to_le_bytes())?,
@@ -218,7 +218,7 @@ impl TokenFileWriter {
     }
 
     /// Completes the file.
-    pub(super) fn finish(mut self) -> io::Result<PathBuf> {
+    pub(crate) fn finish(mut self) -> io::Result<PathBuf> {
         let end = HEAD_LEN + self.n_tokens as usize * self.id_len;
         self.out.write_all(&vec![0; end.next_multiple_of(8) - end])?;
         for start in &self.starts {
