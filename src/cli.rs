@@ -11,8 +11,8 @@ use engine::PromptLookup;
 
 pub(crate) use plan::Plan;
 pub(crate) use train::{
-    ExportFormat, SPECIAL_TOKENS, Train, TrainExport, TrainPretrain, TrainResume, TrainSpeed, TrainStage,
-    TrainTokenizer,
+    ExportFormat, SPECIAL_TOKENS, Train, TrainExport, TrainPretrain, TrainResume, TrainSft, TrainSpeed,
+    TrainStage, TrainTokenizer,
 };
 
 /// Printed under `daybreak --help`.

@@ -21,6 +21,8 @@ pub(crate) enum TrainStage {
     Tokenizer(TrainTokenizer),
     /// Make a model that predicts text, from nothing.
     Pretrain(TrainPretrain),
+    /// Teach a model to answer as in given conversations.
+    Sft(TrainSft),
     /// Go on with a run that was interrupted, exactly where its last checkpoint was made.
     Resume(TrainResume),
     /// Write a model for other programs.
@@ -130,6 +132,86 @@ pub(crate) struct TrainPretrain {
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Leave out records that cannot be read, and name the first of them.
+    #[arg(long)]
+    pub(crate) skip_broken: bool,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// Printed under `daybreak train sft --help`.
+const SFT: &str = "\
+CHATS are JSONL (a conversation on each line) or JSON (an array of them), also in .gz and .zip: OpenAI's \"messages\", ShareGPT's
+\"conversations\", Alpaca's \"instruction\" and \"output\", or what the chat page exports. Only what the assistant says is learnt,
+up to the end of its turn; --show prints which tokens these are. RUN gets checkpoints, log.jsonl and at the end model.gguf.
+
+  daybreak train sft chats.jsonl --model smollm2 --show 2
+  daybreak train sft chats.jsonl --model my-model/model.gguf --out my-assistant
+  daybreak serve --model my-assistant/model.gguf";
+
+/// `daybreak train sft`
+#[derive(Debug, Args)]
+#[command(after_help = SFT)]
+pub(crate) struct TrainSft {
+    /// Files of conversations.
+    #[arg(value_name = "CHATS", required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) chats: Vec<PathBuf>,
+    /// The model to begin with: catalog name or path. All its weights are trained, in single precision.
+    #[arg(short, long, value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The folder of the run.
+    #[arg(short, long = "out", value_name = "RUN", value_hint = ValueHint::DirPath, required_unless_present = "show")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print the first N conversations with what is learnt marked, and train nothing.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) show: Option<u32>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// A Jinja chat template to use instead of the model's own; it becomes the new model's.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) chat_template: Option<PathBuf>,
+    /// How often each conversation is learnt.
+    #[arg(long, value_name = "N", default_value_t = 3.0)]
+    pub(crate) epochs: f64,
+    /// Learning rate [default: 0.05 / the model's width].
+    #[arg(long, value_name = "X", value_parser = parse_positive)]
+    pub(crate) lr: Option<f64>,
+    /// How the learning rate goes down.
+    #[arg(long, value_name = "NAME", default_value = "linear", value_parser = ["wsd", "cosine", "linear", "constant"])]
+    pub(crate) decay: String,
+    /// Longest conversation, in tokens; what is longer is cut off.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(8..=131_072))]
+    pub(crate) seq_len: u32,
+    /// Tokens of a step.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(8..))]
+    pub(crate) step_tokens: u32,
+    /// Tokens that go through the model together; more need more memory.
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(8..))]
+    pub(crate) batch_tokens: u32,
+    /// What products are computed in [default: bf16 where the processor has it].
+    #[arg(long, value_name = "TYPE", value_parser = ["bf16", "f32"])]
+    pub(crate) products: Option<String>,
+    /// Decides the order of the conversations.
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// Share of the conversations that is held out to measure with.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub(crate) held_out: f64,
+    /// Steps between two evaluations [default: 10 in a run].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) eval_every: Option<u64>,
+    /// End the run after so many evaluations without a better loss.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) patience: Option<u32>,
+    /// A question that the model answers at every evaluation; give it again for each.
+    #[arg(long = "sample", value_name = "TEXT")]
+    pub(crate) samples: Vec<String>,
+    /// Time between two checkpoints.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = trainer::plan::parse_duration)]
+    pub(crate) checkpoint_every: f64,
+    /// Number format of model.gguf; `daybreak quantize` makes others of it.
+    #[arg(long = "type", value_name = "TYPE", default_value = "f16", value_parser = ["f32", "f16", "bf16"])]
+    pub(crate) model_type: String,
+    /// Leave out records that cannot be read or teach nothing, and name the first of them.
     #[arg(long)]
     pub(crate) skip_broken: bool,
     #[command(flatten)]

@@ -4,6 +4,7 @@ mod export;
 mod pretrain;
 mod resume;
 mod running;
+mod sft;
 mod speed;
 mod tokenizer;
 
@@ -11,6 +12,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use kernels::Pool;
+use trainer::{Decay, Products};
+use weights::{Gguf, Value};
 
 use crate::cli;
 use crate::config::default_threads;
@@ -19,6 +23,7 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
     match args.stage {
         cli::TrainStage::Tokenizer(args) => tokenizer::train(&args),
         cli::TrainStage::Pretrain(args) => pretrain::train(&args),
+        cli::TrainStage::Sft(args) => sft::train(&args),
         cli::TrainStage::Resume(args) => resume::resume(&args),
         cli::TrainStage::Export(args) => export::export(&args),
         cli::TrainStage::Speed(args) => speed::speed(&args),
@@ -41,4 +46,43 @@ fn check_output(folder: &Path, force: bool) -> Result<()> {
 /// The threads that were asked for, else one for each core.
 fn n_threads(asked: Option<u16>) -> Result<NonZeroUsize> {
     NonZeroUsize::new(asked.map_or_else(default_threads, usize::from)).context("no thread to compute with")
+}
+
+/// The keys of a model's vocabulary, as a file of its own.
+fn write_vocabulary(model: &Gguf, chat_template: Option<&str>, place: &Path) -> Result<()> {
+    let mut writer = weights::GgufWriter::new(32)?;
+    writer.set("general.architecture", Value::from_text("llama"))?;
+    for (key, value) in vocabulary_keys(model) {
+        writer.set(&key, value)?;
+    }
+    if let Some(template) = chat_template {
+        writer.set("tokenizer.chat_template", Value::from_text(template))?;
+    }
+    Ok(writer.write_to(place)?)
+}
+
+fn vocabulary_keys(gguf: &Gguf) -> impl Iterator<Item = (String, Value<'_>)> {
+    gguf.metadata()
+        .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value)))
+        .filter(|(key, _)| key.starts_with("tokenizer."))
+}
+
+/// What products are computed in: as asked, else what the processor is fastest in.
+fn products(asked: Option<&str>, pool: &Pool) -> Products {
+    match asked {
+        Some("f32") => Products::F32,
+        Some(_) => Products::Bf16,
+        None if pool.isa().has_bf16() => Products::Bf16,
+        None => Products::F32,
+    }
+}
+
+/// The shape of this name, one of those that the command line knows.
+fn decay(name: &str) -> Decay {
+    match name {
+        "cosine" => Decay::Cosine,
+        "linear" => Decay::Linear,
+        "constant" => Decay::Constant,
+        _ => Decay::Wsd,
+    }
 }

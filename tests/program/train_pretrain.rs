@@ -70,7 +70,7 @@ fn a_run_that_is_killed_again_and_again_makes_the_same_model_which_the_engine_se
     assert_eq!(losses.len(), 58);
     assert!(losses[57] < losses[0] - 1.0, "{losses:?}");
     let evaluations = events(&log, "evaluated");
-    assert!(evaluations[9]["bits_per_byte"].as_f64() < evaluations[0]["bits_per_byte"].as_f64());
+    assert!(evaluations[10]["bits_per_byte"].as_f64() < evaluations[0]["bits_per_byte"].as_f64());
     assert_eq!(events(&log, "sample").len(), 20);
 
     // Threads change, too.

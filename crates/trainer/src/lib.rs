@@ -24,6 +24,7 @@ mod parameters;
 pub mod plan;
 mod rows;
 mod run;
+mod run_data;
 mod run_file;
 mod schedule;
 #[cfg(test)]
@@ -60,7 +61,8 @@ pub use objective::{Objective, Pretraining};
 pub use optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};
 pub use parameters::{Parameters, ParametersError};
 pub use rows::Rows;
-pub use run::{Ending, Event, Run, RunError};
+pub use run::{Ending, Event, Prompt, Run, RunError};
+pub use run_data::RunData;
 pub use run_file::{RunFile, RunFileError, Stage};
 pub use schedule::{Decay, Schedule};
 pub use training::{Anomaly, LoopSettings, Products, StepReport, Training};

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tokenizer::{Specials, TokenId, Tokenizer};
+use tokenizer::{TokenId, Tokenizer};
 use weights::{AtomicFile, TensorType};
 
 use crate::checkpoint::{
@@ -159,6 +159,15 @@ pub enum Ending {
     Interrupted,
 }
 
+/// Something for the model to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// As people see it.
+    pub text: String,
+    /// As the model does.
+    pub tokens: Vec<TokenId>,
+}
+
 /// What goes with the steps.
 pub struct Run<'a> {
     /// The run's folder.
@@ -167,12 +176,12 @@ pub struct Run<'a> {
     pub header: Header<'a>,
     /// The vocabulary.
     pub tokenizer: &'a Tokenizer,
-    /// What every document begins with.
-    pub document_token: TokenId,
     /// What is evaluated.
     pub held_out: Vec<Rows>,
-    /// Texts that the model goes on with at every evaluation.
-    pub prompts: Vec<String>,
+    /// What the model goes on with at every evaluation.
+    pub prompts: Vec<Prompt>,
+    /// Tokens that end a sample, beside those that end any answer.
+    pub ends: Vec<TokenId>,
     /// Number format of the model's matrices when it is done.
     pub model_type: TensorType,
 }
@@ -205,6 +214,7 @@ impl Run<'_> {
         if training.state().step > 0 {
             watcher.tell(Event::Resumed { step: training.state().step })?;
         } else {
+            self.look(training, &mut watcher)?;
             self.save(training)?;
         }
         let settings = training.settings().clone();
@@ -300,11 +310,9 @@ impl Run<'_> {
             has_patience = patience.is_none_or(|most| state.n_since_best < most);
             watcher.tell(Event::Evaluated { step, loss, bits_per_byte, is_best })?;
         }
-        for prompt in &self.prompts {
-            let mut tokens = vec![self.document_token];
-            tokens.extend(self.tokenizer.encode(prompt.as_bytes(), Specials::AsText));
-            let ends = [&[self.document_token], self.tokenizer.end_of_generation_ids()].concat();
-            let sample = training.sample(&tokens, SAMPLE_LEN, SAMPLE_TEMPERATURE, &ends);
+        for Prompt { text: prompt, tokens } in self.prompts.iter().filter(|_| step > 0) {
+            let ends = [&self.ends[..], self.tokenizer.end_of_generation_ids()].concat();
+            let sample = training.sample(tokens, SAMPLE_LEN, SAMPLE_TEMPERATURE, &ends);
             let text = String::from_utf8_lossy(&self.tokenizer.decode(&sample)).into_owned();
             watcher.tell(Event::Sample { step, prompt: prompt.clone(), text })?;
         }

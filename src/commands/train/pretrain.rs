@@ -14,13 +14,15 @@ use tokenizer::{BpeTraining, ChatTemplate, TokenId, Tokenizer};
 use trainer::plan::{NumberFormat, TrainingMemory};
 use trainer::{
     Batches, Corpus, CorpusError, Data, DataError, DataSource, Decay, Header, LearnTokenizer, LoopSettings,
-    MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData, Pretraining, Products, Run, RunFile,
-    Stage, Training,
+    MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData, Pretraining, Products, RunData,
+    RunFile, Stage, Training,
 };
 use weights::{DecoderShape, Gguf, Value};
 
-use super::resume::model_type;
-use super::{check_output, n_threads, running, tokenizer as vocabulary};
+use super::running::{Base, begin};
+use super::{
+    check_output, decay, n_threads, products, tokenizer as vocabulary, vocabulary_keys, write_vocabulary,
+};
 use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::{ModelSettings, isa};
@@ -44,12 +46,7 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     let sources = sources(&args.texts)?;
     let n_threads = n_threads(args.watch.threads)?;
     let pool = Pool::new(n_threads.get(), isa()?)?;
-    let products = match args.products.as_deref() {
-        Some("f32") => Products::F32,
-        Some(_) => Products::Bf16,
-        None if pool.isa().has_bf16() => Products::Bf16,
-        None => Products::F32,
-    };
+    let products = products(args.products.as_deref(), &pool);
     let depth = depth(args, &pool, products);
     fs::create_dir_all(&args.output).with_context(|| format!("{}", args.output.display()))?;
     let (tokenizer, vocabulary) = tokenizer(args, &sources, depth)?;
@@ -73,27 +70,16 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
         true => DEFAULT_SAMPLES.map(str::to_owned).to_vec(),
         false => args.samples.clone(),
     };
-    let settings = plan.settings;
-    let file =
-        RunFile::new(Stage::Pretrain, settings.clone(), document_token, prompts.clone(), &args.model_type);
+    let file = RunFile::new(Stage::Pretrain, plan.settings, document_token, prompts, &args.model_type);
     file.write(&args.output)?;
     let config = shape.config();
-    let parameters = trainer::initial_parameters(&config, settings.seed);
-    let objective = objective(&data, &settings, document_token);
-    let counts = |token| !tokenizer.is_control(token);
-    let held_out = trainer::held_out_rows(&data, document_token, seq_len, settings.eval_rows, &counts);
-    let digest = data.summary.digest.clone();
-    let mut training = Training::new(&pool, settings, objective, config, parameters, digest)?;
-    let run = Run {
-        folder: &args.output,
+    let base = Base {
         header: header(&args.output, &shape, &vocabulary, &tokenizer),
-        tokenizer: &tokenizer,
-        document_token,
-        held_out,
-        prompts,
-        model_type: model_type(&args.model_type)?,
+        parameters: trainer::initial_parameters(&config, file.settings.seed),
+        config,
     };
-    running::go(&run, &mut training, args.watch.json)
+    let data = RunData::Texts(data);
+    begin(&pool, &args.output, &file, &data, base, args.watch.json, |_| Ok(()))
 }
 
 /// What clap cannot check.
@@ -161,7 +147,7 @@ fn tokenizer(args: &cli::TrainPretrain, sources: &[DataSource], depth: usize) ->
                 true => (folder.join("tokenizer.gguf"), Some(folder.join("tokenizer.json"))),
                 false => (ModelSettings::new(&args.data)?.library.resolve(name)?.path().to_owned(), None),
             };
-            write_vocabulary(&Gguf::open(&path)?, &place)?;
+            write_vocabulary(&Gguf::open(&path)?, None, &place)?;
             if let Some(json) = json.filter(|json| json.exists()) {
                 fs::copy(&json, args.output.join("tokenizer.json"))
                     .with_context(|| format!("{}", json.display()))?;
@@ -189,22 +175,6 @@ fn tokenizer(args: &cli::TrainPretrain, sources: &[DataSource], depth: usize) ->
         }
     }
     Ok((models::open_tokenizer(&place)?, Gguf::open(&place)?))
-}
-
-/// The keys of a model's vocabulary, as a file of its own.
-fn write_vocabulary(model: &Gguf, place: &Path) -> Result<()> {
-    let mut writer = weights::GgufWriter::new(32)?;
-    writer.set("general.architecture", Value::from_text("llama"))?;
-    for (key, value) in vocabulary_keys(model) {
-        writer.set(&key, value)?;
-    }
-    Ok(writer.write_to(place)?)
-}
-
-fn vocabulary_keys(gguf: &Gguf) -> impl Iterator<Item = (String, Value<'_>)> {
-    gguf.metadata()
-        .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value)))
-        .filter(|(key, _)| key.starts_with("tokenizer."))
 }
 
 fn on_broken(args: &cli::TrainPretrain) -> OnBroken {
@@ -339,13 +309,7 @@ impl Plan {
         {
             *rate *= args.lr_scale as f32;
         }
-        let decay = match args.decay.as_str() {
-            "cosine" => Decay::Cosine,
-            "linear" => Decay::Linear,
-            "constant" => Decay::Constant,
-            _ => Decay::Wsd,
-        };
-        settings.schedule = trainer::schedule_for(decay, settings.n_steps);
+        settings.schedule = trainer::schedule_for(decay(&args.decay), settings.n_steps);
         settings.eval_every = args.eval_every.unwrap_or_else(|| settings.n_steps.div_ceil(10));
         self
     }

@@ -5,15 +5,90 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
-use trainer::{Ending, Event, Run, Training};
+use anyhow::{Context, Result};
+use kernels::Pool;
+use tokenizer::{ChatMessage, ChatTemplate, RenderInput, Specials, TokenId, Tokenizer};
+use trainer::{Ending, Event, Header, Parameters, Prompt, Run, RunData, RunFile, Stage, Training};
+use weights::{Gguf, ModelConfig, TensorType};
 
 use crate::commands::chat::stop_on_ctrl_c;
 use crate::progress::CountBar;
 use crate::terminal::{Interrupted, without_control_characters};
 
+/// The model that a run begins or goes on with.
+pub(super) struct Base<'a> {
+    /// Keys of every model file of the run.
+    pub(super) header: Header<'a>,
+    pub(super) config: ModelConfig,
+    pub(super) parameters: Parameters,
+}
+
+/// Takes the steps of a run that are left; `restore` takes up what was done before.
+pub(super) fn begin(
+    pool: &Pool,
+    folder: &Path,
+    file: &RunFile,
+    data: &RunData,
+    base: Base<'_>,
+    json: bool,
+    restore: impl FnOnce(&mut Training<'_>) -> Result<()>,
+) -> Result<()> {
+    let vocabulary = folder.join("tokenizer.gguf");
+    let tokenizer = models::open_tokenizer(&vocabulary)?;
+    let Base { header, config, parameters } = base;
+    let digest = data.digest().to_owned();
+    let settings = file.settings.clone();
+    let mut training = Training::new(pool, settings, data.objective(file), config, parameters, digest)?;
+    restore(&mut training)?;
+    let run = Run {
+        folder,
+        header,
+        tokenizer: &tokenizer,
+        held_out: data.held_out(file, &tokenizer),
+        prompts: prompts(file, &tokenizer, &vocabulary)?,
+        ends: vec![file.document_token],
+        model_type: model_type(&file.model_type)?,
+    };
+    go(&run, &mut training, json)
+}
+
+/// What the model goes on with at every evaluation: the beginning of a text, or a question.
+fn prompts(file: &RunFile, tokenizer: &Tokenizer, vocabulary: &Path) -> Result<Vec<Prompt>> {
+    let template = match file.stage {
+        Stage::Pretrain => None,
+        Stage::Sft => Some(template_of(&Gguf::open(vocabulary)?, tokenizer)?),
+    };
+    let tokens = |text: &str| -> Result<Vec<TokenId>> {
+        let Some(template) = &template else {
+            let text = tokenizer.encode(text.as_bytes(), Specials::AsText);
+            return Ok([&[file.document_token], &text[..]].concat());
+        };
+        let messages = [ChatMessage::new("user", text)];
+        Ok(tokenizer.encode_rendered(&template.render(&RenderInput::prompt(&messages, 0))?))
+    };
+    file.prompts.iter().map(|text| Ok(Prompt { text: text.clone(), tokens: tokens(text)? })).collect()
+}
+
+/// The chat template of a model file, else ChatML.
+fn template_of(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ChatTemplate> {
+    let specials = tokenizer.special_texts();
+    Ok(match gguf.get_str("tokenizer.chat_template")? {
+        Some(source) => ChatTemplate::new(source, specials)?,
+        None => ChatTemplate::chatml(specials),
+    })
+}
+
+/// Number format of a finished model.
+fn model_type(name: &str) -> Result<TensorType> {
+    let types = [TensorType::F32, TensorType::F16, TensorType::BF16];
+    let found = types.into_iter().find(|ty| ty.name().eq_ignore_ascii_case(name));
+    found.with_context(|| {
+        format!("{name:?} is no number format of a finished model: expected f32, f16 or bf16")
+    })
+}
+
 /// Takes the steps that are left.
-pub(super) fn go(run: &Run<'_>, training: &mut Training<'_>, json: bool) -> Result<()> {
+fn go(run: &Run<'_>, training: &mut Training<'_>, json: bool) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_ctrl_c(&stop)?;
     let n_steps = training.settings().n_steps;

@@ -8,7 +8,10 @@ use half::bf16;
 
 use super::{BLOCK_ROWS, DEPTH, Matrix};
 use crate::aligned::LINE;
-use crate::simd::Lanes;
+use crate::simd::{Cache, Lanes, prefetch};
+
+/// Words of K that are fetched ahead of those being packed.
+const AHEAD: usize = 8;
 
 /// How a packed block of the left side lies in memory: `[BLOCK_ROWS, DEPTH]` with a gap behind each row, so that rows do
 /// not fall onto each other in the first cache, or, if the matrix was transposed, `[DEPTH, BLOCK_ROWS]`.
@@ -83,8 +86,15 @@ pub(super) fn pack_left<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
 ) {
     let (row_stride, col_stride) = left.strides();
     if TRANSPOSED {
-        // The numbers of one column lie side by side.
+        // The numbers of one column lie side by side; the next column lies where no processor would look for it.
+        let n_numbers = if PAIRS { 2 } else { 1 };
         for word in 0..depth {
+            for col in (from + word + AHEAD) * n_numbers..(from + word + AHEAD + 1) * n_numbers {
+                let at = left.data.as_ptr().wrapping_add(col * col_stride + rows.start);
+                for line in (0..rows.len()).step_by(LINE / size_of::<f32>()) {
+                    prefetch(at.wrapping_add(line).cast(), Cache::First);
+                }
+            }
             let to = &mut to[word * BLOCK_ROWS..][..rows.len()];
             let column = |col: usize| &left.data[col * col_stride + rows.start..][..rows.len()];
             if PAIRS {

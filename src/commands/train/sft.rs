@@ -1,0 +1,223 @@
+//! `daybreak train sft`: conversations → a model that answers as in them.
+
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use kernels::Pool;
+use models::OpenModel;
+use serde_json::json;
+use tokenizer::{ChatTemplate, Lesson, Tokenizer};
+use trainer::{
+    Corpus, FineTuning, Header, Lessons, LoopSettings, Model, OnBroken, OptimizerSettings, Parameters,
+    PrepareLessons, RunData, RunFile, Schedule, Stage,
+};
+use weights::Value;
+
+use super::running::{Base, begin};
+use super::{check_output, decay, n_threads, products, write_vocabulary};
+use crate::cli;
+use crate::config::{ModelSettings, isa};
+use crate::terminal::without_control_characters;
+
+/// Learning rate times the width of the model.
+const LR_TIMES_WIDTH: f64 = 0.05;
+/// Share of the steps on which the learning rate goes up.
+const WARMUP_SHARE: f64 = 0.03;
+/// Questions for the model, where none was given.
+const DEFAULT_SAMPLES: [&str; 2] = ["Who are you?", "你好！"];
+
+pub(super) fn train(args: &cli::TrainSft) -> Result<()> {
+    let model = ModelSettings::new(&args.data)?.open(&args.model, args.chat_template.as_deref())?;
+    let corpus = Corpus::find(&args.chats)?;
+    if let Some(n) = args.show {
+        return show(&corpus, &model, n as usize);
+    }
+    let folder = args.output.as_deref().context("no folder for the run; name one with --out")?;
+    check_output(folder, false)?;
+    check(args)?;
+    let pool = Pool::new(n_threads(args.watch.threads)?.get(), isa()?)?;
+    let products = products(args.products.as_deref(), &pool);
+    // Refused before anything is written.
+    Model::new(model.config.clone(), products.precision())?;
+    fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    let template = &model.template;
+    write_vocabulary(&model.gguf, Some(template.source()), &folder.join("tokenizer.gguf"))?;
+    let task = PrepareLessons {
+        corpus: &corpus,
+        on_broken: if args.skip_broken { OnBroken::Skip } else { OnBroken::Stop },
+        tokenizer: &model.tokenizer,
+        template,
+        seq_len: args.seq_len as usize,
+        held_out_share: args.held_out,
+    };
+    let lessons = trainer::prepare_lessons(&task, &folder.join("data"))?;
+    report_lessons(args, &lessons);
+    let settings = settings(args, &model, &lessons, products);
+    report_plan(args, &settings);
+    let document_token = model.tokenizer.bos().or_else(|| model.tokenizer.eos()).unwrap_or_default();
+    let prompts = match args.samples.is_empty() {
+        true => DEFAULT_SAMPLES.map(str::to_owned).to_vec(),
+        false => args.samples.clone(),
+    };
+    let file = RunFile::new(Stage::Sft, settings, document_token, prompts, &args.model_type);
+    file.write(folder)?;
+    let base = Base {
+        header: header(folder, &model, template),
+        parameters: Parameters::from_gguf(&pool, &model.gguf, &model.config)?,
+        config: model.config.clone(),
+    };
+    begin(&pool, folder, &file, &RunData::Lessons(lessons), base, args.watch.json, |_| Ok(()))
+}
+
+/// What clap cannot check.
+fn check(args: &cli::TrainSft) -> Result<()> {
+    for (name, value, range) in
+        [("--epochs", args.epochs, 0.01..=10_000.0), ("--held-out", args.held_out, 0.0..=0.5)]
+    {
+        if !range.contains(&value) {
+            bail!("{name} is {value}, expected {} to {}", range.start(), range.end());
+        }
+    }
+    if args.batch_tokens < args.seq_len {
+        bail!(
+            "--batch-tokens is {}, less than a conversation of --seq-len {}: take more, or shorter ones",
+            args.batch_tokens,
+            args.seq_len
+        );
+    }
+    Ok(())
+}
+
+fn settings(
+    args: &cli::TrainSft,
+    model: &OpenModel,
+    lessons: &Lessons,
+    products: trainer::Products,
+) -> LoopSettings {
+    let batch_rows = args.batch_tokens as usize;
+    let n_batches = u64::from(args.step_tokens.div_ceil(args.batch_tokens));
+    let of_epoch = FineTuning::new(lessons, batch_rows, args.seed).n_batches_of_epoch();
+    let n_steps = (args.epochs * of_epoch as f64 / n_batches as f64).ceil().max(1.0) as u64;
+    let lr = args.lr.unwrap_or(LR_TIMES_WIDTH / model.config.n_embd as f64);
+    LoopSettings {
+        seed: args.seed,
+        seq_len: args.seq_len as usize,
+        batch_rows,
+        n_batches,
+        n_steps,
+        products,
+        optimizer: OptimizerSettings { beta2: 0.99, ..OptimizerSettings::adamw(lr as f32) },
+        schedule: Schedule {
+            n_warmup: (WARMUP_SHARE * n_steps as f64).ceil() as u64,
+            decay: decay(&args.decay),
+            decay_share: 0.3,
+            end: 0.0,
+        },
+        clip: Some(1.0),
+        eval_every: args.eval_every.unwrap_or_else(|| n_steps.div_ceil(10)),
+        eval_rows: 0,
+        patience: args.patience,
+        checkpoint_seconds: args.checkpoint_every,
+    }
+}
+
+fn report_lessons(args: &cli::TrainSft, lessons: &Lessons) {
+    let summary = &lessons.summary;
+    if args.watch.json {
+        println!("{}", json!({ "event": "data", "lessons": summary }));
+        return;
+    }
+    println!(
+        "{} conversations to learn from: {} tokens, of which {} are answers; {} held out",
+        summary.n_lessons, summary.n_tokens, summary.n_answer_tokens, summary.n_held_out
+    );
+    for (n, what) in [
+        (summary.n_cut_off, "cut off at --seq-len"),
+        (summary.n_without_answer, "left out: no answer was left of them"),
+        (summary.n_broken, "left out: could not be read, or teach nothing"),
+    ] {
+        if n > 0 {
+            println!("    {n} {what}");
+        }
+    }
+    summary.broken.iter().for_each(|record| eprintln!("daybreak: left out: {record}"));
+}
+
+fn report_plan(args: &cli::TrainSft, settings: &LoopSettings) {
+    if args.watch.json {
+        println!("{}", json!({ "event": "plan", "settings": settings }));
+        return;
+    }
+    println!(
+        "{} steps of up to {} tokens ({} times each conversation), learning rate {:.2e}, {}\n",
+        settings.n_steps,
+        settings.n_batches * settings.batch_rows as u64,
+        args.epochs,
+        settings.optimizer.lr,
+        args.decay
+    );
+}
+
+/// What the model's files say: what they said before, but for how its numbers were written.
+fn header<'a>(folder: &Path, model: &'a OpenModel, template: &'a ChatTemplate) -> Header<'a> {
+    let of_numbers =
+        ["general.file_type", "general.quantization_version", "general.alignment", "general.name"];
+    let mut header: Header<'_> = model
+        .gguf
+        .metadata()
+        .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value)))
+        .filter(|(key, _)| {
+            !of_numbers.contains(&key.as_str())
+                && !key.starts_with("split.")
+                && !key.starts_with("quantize.")
+                && key != "tokenizer.chat_template"
+        })
+        .collect();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    header.push(("general.name".to_owned(), Value::String(name.into_bytes().into())));
+    header.push(("tokenizer.chat_template".to_owned(), Value::from_text(template.source())));
+    header
+}
+
+/// Prints conversations with what is learnt marked: in colour, or in double brackets where there is none.
+fn show(corpus: &Corpus, model: &OpenModel, n: usize) -> Result<()> {
+    let mut shown = 0;
+    let mut out = std::io::stdout().lock();
+    let marks = if out.is_terminal() { ("\x1b[30;43m", "\x1b[0m") } else { ("[[", "]]") };
+    let mut failure = Ok(());
+    corpus.read_records(OnBroken::Stop, &mut |record| {
+        for chat in trainer::chats_of(record)? {
+            if shown == n {
+                return Ok(());
+            }
+            shown += 1;
+            let lessons = tokenizer::lessons(&model.tokenizer, &model.template, &chat);
+            for lesson in lessons.map_err(|error| error.to_string())? {
+                let n_learnt = lesson.is_answer.iter().filter(|&&is_answer| is_answer).count();
+                let text = marked(&model.tokenizer, &lesson, marks);
+                let head = format!("── {n_learnt} of {} tokens are learnt ──", lesson.tokens.len());
+                if failure.is_ok() {
+                    failure = writeln!(out, "{head}\n{text}");
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(failure?)
+}
+
+fn marked(tokenizer: &Tokenizer, lesson: &Lesson, (begin, end): (&str, &str)) -> String {
+    let mut text = String::new();
+    let mut from = 0;
+    while from < lesson.tokens.len() {
+        let is_answer = lesson.is_answer[from];
+        let n = lesson.is_answer[from..].iter().take_while(|&&of| of == is_answer).count();
+        let part = tokenizer.decode_with_specials(&lesson.tokens[from..from + n]);
+        let part = without_control_characters(&String::from_utf8_lossy(&part));
+        text.push_str(&if is_answer { format!("{begin}{part}{end}") } else { part });
+        from += n;
+    }
+    text
+}
