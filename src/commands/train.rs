@@ -43,6 +43,42 @@ fn check_output(folder: &Path, force: bool) -> Result<()> {
     }
 }
 
+/// The folder of a run that is being prepared. Unless it is kept, what was written there goes again, so that the next
+/// attempt finds it as this one did.
+struct NewFolder<'a> {
+    folder: &'a Path,
+    was_there: bool,
+    is_kept: bool,
+}
+
+impl NewFolder<'_> {
+    /// Makes the folder, which must be empty if it is there.
+    fn create(folder: &Path) -> Result<NewFolder<'_>> {
+        check_output(folder, false)?;
+        let was_there = folder.exists();
+        std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+        Ok(NewFolder { folder, was_there, is_kept: false })
+    }
+
+    /// The run begins.
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for NewFolder<'_> {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        // What cannot be removed is in the way of the next attempt, which says so.
+        let _ = std::fs::remove_dir_all(self.folder);
+        if self.was_there {
+            let _ = std::fs::create_dir(self.folder);
+        }
+    }
+}
+
 /// The threads that were asked for, else one for each core.
 fn n_threads(asked: Option<u16>) -> Result<NonZeroUsize> {
     NonZeroUsize::new(asked.map_or_else(default_threads, usize::from)).context("no thread to compute with")

@@ -8,6 +8,7 @@ mod quantize;
 mod serve;
 mod serving;
 mod train_pretrain;
+mod train_sft;
 mod train_tokenizer;
 
 use std::path::{Path, PathBuf};

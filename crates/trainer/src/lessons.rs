@@ -1,5 +1,6 @@
 //! What is learnt from conversations: their tokens on disk with the answers marked, and batches of whole conversations.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokenizer::{ChatTemplate, Lesson, Tokenizer, lessons};
 use weights::AtomicFile;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::chats::chats_of;
 use crate::corpus::{Corpus, CorpusError, OnBroken};
@@ -44,6 +45,8 @@ pub struct LessonsSummary {
     pub n_tokens: u64,
     /// See above.
     pub n_answer_tokens: u64,
+    /// Conversations that were there before.
+    pub n_duplicates: u64,
     /// Lessons that were longer than a sequence.
     pub n_cut_off: u64,
     /// Lessons of whose answers nothing was left.
@@ -101,11 +104,17 @@ pub fn prepare_lessons(task: &PrepareLessons<'_>, folder: &Path) -> Result<Lesso
     }
     let mut summary = LessonsSummary { vocab_size, ..LessonsSummary::default() };
     let mut failure = None;
+    let mut seen = HashSet::new();
     let read = task.corpus.read_records(task.on_broken, &mut |record| {
         for chat in chats_of(record)? {
             let of_chat = lessons(task.tokenizer, task.template, &chat).map_err(|error| error.to_string())?;
-            let said: String = chat.iter().filter_map(|message| message.content.as_deref()).collect();
-            let draw = xxh3_64(said.as_bytes()) as f64 / u64::MAX as f64;
+            let said: Vec<&str> = chat.iter().filter_map(|message| message.content.as_deref()).collect();
+            let digest = xxh3_128(said.join("\0").as_bytes());
+            if !seen.insert(digest) {
+                summary.n_duplicates += 1;
+                continue;
+            }
+            let draw = digest as u64 as f64 / u64::MAX as f64;
             let is_held_out = draw < task.held_out_share;
             for lesson in of_chat {
                 let files = &mut writers[if is_held_out { 2..4 } else { 0..2 }];

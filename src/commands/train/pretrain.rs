@@ -21,7 +21,8 @@ use weights::{DecoderShape, Gguf, Value};
 
 use super::running::{Base, begin};
 use super::{
-    check_output, decay, n_threads, products, tokenizer as vocabulary, vocabulary_keys, write_vocabulary,
+    NewFolder, check_output, decay, n_threads, products, tokenizer as vocabulary, vocabulary_keys,
+    write_vocabulary,
 };
 use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
@@ -48,7 +49,7 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     let pool = Pool::new(n_threads.get(), isa()?)?;
     let products = products(args.products.as_deref(), &pool);
     let depth = depth(args, &pool, products);
-    fs::create_dir_all(&args.output).with_context(|| format!("{}", args.output.display()))?;
+    let new = NewFolder::create(&args.output)?;
     let (tokenizer, vocabulary) = tokenizer(args, &sources, depth)?;
     let document_token = document_token(&tokenizer)?;
     let data = prepare(args, &sources, &tokenizer, document_token)?;
@@ -72,6 +73,7 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     };
     let file = RunFile::new(Stage::Pretrain, plan.settings, document_token, prompts, &args.model_type);
     file.write(&args.output)?;
+    new.keep();
     let config = shape.config();
     let base = Base {
         header: header(&args.output, &shape, &vocabulary, &tokenizer),

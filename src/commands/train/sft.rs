@@ -1,6 +1,5 @@
 //! `daybreak train sft`: conversations → a model that answers as in them.
 
-use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
@@ -16,7 +15,7 @@ use trainer::{
 use weights::Value;
 
 use super::running::{Base, begin};
-use super::{check_output, decay, n_threads, products, write_vocabulary};
+use super::{NewFolder, check_output, decay, n_threads, products, write_vocabulary};
 use crate::cli;
 use crate::config::{ModelSettings, isa};
 use crate::terminal::without_control_characters;
@@ -41,7 +40,7 @@ pub(super) fn train(args: &cli::TrainSft) -> Result<()> {
     let products = products(args.products.as_deref(), &pool);
     // Refused before anything is written.
     Model::new(model.config.clone(), products.precision())?;
-    fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    let new = NewFolder::create(folder)?;
     let template = &model.template;
     write_vocabulary(&model.gguf, Some(template.source()), &folder.join("tokenizer.gguf"))?;
     let task = PrepareLessons {
@@ -63,6 +62,7 @@ pub(super) fn train(args: &cli::TrainSft) -> Result<()> {
     };
     let file = RunFile::new(Stage::Sft, settings, document_token, prompts, &args.model_type);
     file.write(folder)?;
+    new.keep();
     let base = Base {
         header: header(folder, &model, template),
         parameters: Parameters::from_gguf(&pool, &model.gguf, &model.config)?,
@@ -134,6 +134,7 @@ fn report_lessons(args: &cli::TrainSft, lessons: &Lessons) {
         summary.n_lessons, summary.n_tokens, summary.n_answer_tokens, summary.n_held_out
     );
     for (n, what) in [
+        (summary.n_duplicates, "left out: were there before"),
         (summary.n_cut_off, "cut off at --seq-len"),
         (summary.n_without_answer, "left out: no answer was left of them"),
         (summary.n_broken, "left out: could not be read, or teach nothing"),

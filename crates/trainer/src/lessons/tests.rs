@@ -50,8 +50,11 @@ fn numbered(n: usize) -> Vec<Value> {
 #[test]
 fn only_answers_count_and_each_conversation_is_whole() {
     let place = Place::new();
-    let lessons = place.prepare(&numbered(100), 200, OnBroken::Stop).unwrap();
+    let mut records = numbered(100);
+    records.extend_from_within(10..13);
+    let lessons = place.prepare(&records, 200, OnBroken::Stop).unwrap();
     let summary = &lessons.summary;
+    assert_eq!(summary.n_duplicates, 3);
     assert_eq!(summary.n_lessons + summary.n_held_out, 100);
     assert!((8..35).contains(&summary.n_held_out), "{summary:?}");
     let mut tuning = FineTuning::new(&lessons, 150, 3);
