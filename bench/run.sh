@@ -34,5 +34,16 @@ if [ -z "${LLAMA_SERVER:-}" ] && [ ! -x "$llama/build/bin/llama-server" ]; then
   cmake --build "$llama/build" --target llama-server -j "$(nproc)" >> "$llama/cmake.log"
 fi
 export LLAMA_SERVER="${LLAMA_SERVER:-$llama/build/bin/llama-server}"
+case " $* " in
+  *" training "* | *" all "*)
+    torch="$cache/bench-torch-venv"
+    if [ -z "${TORCH_PYTHON:-}" ] && ! "$torch/bin/python" -c 'import torch' 2>/dev/null; then
+      echo "fetching PyTorch (five gigabytes, once)" >&2
+      python3 -m venv "$torch"
+      "$torch/bin/pip" install --quiet -r bench/requirements-torch.txt
+    fi
+    export TORCH_PYTHON="${TORCH_PYTHON:-$torch/bin/python}"
+    ;;
+esac
 bash scripts/test-setup.sh
 exec "$venv/bin/python" bench/compare.py "$@"

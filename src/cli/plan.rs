@@ -33,7 +33,7 @@ pub(crate) struct Plan {
     /// Tokens in the vocabulary of a new decoder.
     #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) vocab_size: u32,
-    /// Tokens to learn from, as in 300B or 2.5M [default: 20 for each parameter, or what --time and --budget allow].
+    /// Tokens to learn from, as in 300B or 2.5M [default: 20 for each weight of a product, or what --time and --budget allow].
     #[arg(long, value_name = "N", value_parser = trainer::plan::parse_count, conflicts_with_all = ["budget", "time"])]
     pub(crate) tokens: Option<u64>,
     /// Tokens of a sequence [default: 2048, or what the model was made for if that is less].

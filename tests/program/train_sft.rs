@@ -6,8 +6,8 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::train_pretrain::{events, killed_after, pretrain};
-use crate::{assert_one_line_error, run, stderr, stdout};
+use crate::train_pretrain::{events, killed_after, pretrain, weights_of};
+use crate::{assert_one_line_error, model, run, stderr, stdout};
 
 fn ok(output: Output) -> String {
     assert!(output.status.success(), "{}", stderr(&output));
@@ -22,12 +22,14 @@ fn str(path: &Path) -> &str {
 const ANSWERS: [(&str, &str); 4] =
     [("red", "a rose"), ("blue", "the sea"), ("green", "the grass"), ("white", "the snow")];
 
+const VERBS: [&str; 4] = ["name a", "what is", "say", "show"];
+
 /// Every colour asked for in many ways, always with the same answer.
 fn chats() -> String {
     let mut lines = String::new();
     for i in 0..40 {
         let (colour, thing) = ANSWERS[i % ANSWERS.len()];
-        let question = format!("{} {colour}?", ["name a", "what is", "say", "show"][i / 4 % 4]);
+        let question = format!("{} {colour}?", VERBS[i / 4 % VERBS.len()]);
         let answer = format!("{thing} is {colour}");
         let filler = "please ".repeat(i / 16);
         let chat = json!({ "messages": [
@@ -47,14 +49,15 @@ fn a_model_learns_to_answer_and_only_answers_are_learnt() {
     let (base, texts, chats_file) = (at("base"), str(&docs).to_owned(), at("chats.jsonl"));
     ok(run(home.path(), &pretrain(&texts, str(&base))));
     std::fs::write(&chats_file, chats()).expect("written");
-    let model = base.join("model.gguf");
+    let base_model = base.join("model.gguf");
 
-    let shown = ok(run(home.path(), &["train", "sft", str(&chats_file), "-m", str(&model), "--show", "1"]));
+    let shown =
+        ok(run(home.path(), &["train", "sft", str(&chats_file), "-m", str(&base_model), "--show", "1"]));
     assert!(shown.contains("<|im_start|>assistant\n[[a rose is red<|im_end|>]]\n"), "{shown}");
     assert_eq!(shown.matches("[[").count(), 1, "{shown}");
 
     let sft = |out: &str| -> Vec<String> {
-        let mut args = vec!["train", "sft", str(&chats_file), "--model", str(&model), "--out", out];
+        let mut args = vec!["train", "sft", str(&chats_file), "--model", str(&base_model), "--out", out];
         args.extend(["--epochs", "40", "--lr", "0.01", "--seq-len", "100", "--step-tokens", "400"]);
         args.extend(["--batch-tokens", "200", "--held-out", "0.1", "--checkpoint-every", "1s", "--json"]);
         args.into_iter().map(str::to_owned).collect()
@@ -70,52 +73,48 @@ fn a_model_learns_to_answer_and_only_answers_are_learnt() {
     let evaluations = events(&log, "evaluated");
     assert_eq!(evaluations[0]["step"], 0, "the base is measured first");
     let tuned = whole.join("model.gguf");
-    for (colour, thing) in ANSWERS {
-        let question = format!("say {colour}?");
-        let answer = ok(run(home.path(), &["run", str(&tuned), &question, "--temperature", "0"]));
-        assert_eq!(answer.trim(), format!("{thing} is {colour}"), "and the turn ends");
+    // Some of these were held out.
+    let mut n_right = 0;
+    for verb in VERBS {
+        for (colour, thing) in ANSWERS {
+            let question = format!("{verb} {colour}?");
+            let answer = ok(run(home.path(), &["run", str(&tuned), &question, "--temperature", "0"]));
+            n_right += usize::from(answer.trim() == format!("{thing} is {colour}"));
+        }
     }
+    assert!(n_right >= 12, "{n_right} of 16 answers are right and end");
 
     assert!(killed_after(home.path(), &str_of(&sft(str(&killed))), 5));
     let resume = ["train", "resume", str(&killed), "--json", "--threads", "1"];
     assert!(killed_after(home.path(), &resume, 9));
     ok(run(home.path(), &resume));
-    let bytes = |folder: &Path| std::fs::read(folder.join("model.gguf")).expect("it was made");
-    // The name of the folder is the model's.
-    let without_name = |folder: &Path, name: &str| {
-        let bytes = bytes(folder);
-        let at = bytes.windows(name.len()).position(|window| window == name.as_bytes()).expect("its name");
-        [&bytes[..at - 8], &bytes[at + name.len()..]].concat()
-    };
-    let tail = |bytes: Vec<u8>| bytes[bytes.len() - 100_000..].to_vec();
-    assert!(
-        tail(without_name(&whole, "whole")) == tail(without_name(&killed, "killed")),
-        "not the same weights"
-    );
+    assert!(weights_of(&killed) == weights_of(&whole), "not the same weights");
 }
 
 #[test]
 fn what_cannot_be_learnt_says_why() {
     let home = tempfile::tempdir().expect("a folder");
     let chats_file = home.path().join("chats.jsonl");
-    let golden = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden-models").join(name);
-        str(&path).to_owned()
-    };
-    let (qwen, gpt2) = (golden("qwen3-f32.gguf"), golden("gpt2-f32.gguf"));
+    let model = model();
     let out = home.path().join("run");
-    let refused = |model: &str, parts: &[&str]| {
-        let args = ["train", "sft", str(&chats_file), "--model", model, "--out", str(&out)];
+    let sft = ["train", "sft", str(&chats_file), "--model", str(&model)];
+    let refused = |parts: &[&str]| {
+        let args = [&sft[..], &["--out", str(&out)]].concat();
         assert_one_line_error(&run(home.path(), &args), parts);
+        assert!(!out.exists(), "what was begun is gone");
     };
-    refused(&qwen, &["chats.jsonl cannot be read: No such file"]);
+    refused(&["chats.jsonl cannot be read: No such file"]);
     let chat = |messages: Value| json!({ "messages": messages }).to_string();
     let question = json!({ "role": "user", "content": "a" });
     std::fs::write(&chats_file, chat(json!([question]))).expect("written");
-    refused(&gpt2, &["a model of this architecture cannot be trained: it has layer norms"]);
-    assert!(!out.exists(), "nothing was begun");
-    refused(&qwen, &["chats.jsonl, line 1: no message of an assistant, so there is nothing to learn"]);
-    let args = ["train", "sft", str(&chats_file), "--model", &qwen];
-    let output = run(home.path(), &args);
+    refused(&["chats.jsonl, line 1: no message of an assistant, so there is nothing to learn"]);
+    let answer = json!({ "role": "assistant", "content": "" });
+    std::fs::write(
+        &chats_file,
+        chat(json!([{ "role": "user", "content": "many words ".repeat(1000) }, answer])),
+    )
+    .expect("written");
+    refused(&["there is no answer to learn from"]);
+    let output = run(home.path(), &sft);
     assert!(stderr(&output).contains("--out <RUN>"), "{}", stderr(&output));
 }

@@ -72,7 +72,8 @@ fn alone(
     if !with.text().starts_with(before.text()) {
         return Err(LessonError::Rewritten(idx));
     }
-    Ok(cut(tokenizer, &with, &[before.text().len()..with.text().len()]))
+    let answer = before.text().len()..with.text().len();
+    Ok(cut(tokenizer, &with, std::slice::from_ref(&answer)))
 }
 
 /// Tokens of a text with answers in it, each cut off from what stands around it.

@@ -66,3 +66,4 @@ pub use run_data::RunData;
 pub use run_file::{RunFile, RunFileError, Stage};
 pub use schedule::{Decay, Schedule};
 pub use training::{Anomaly, LoopSettings, Products, StepReport, Training};
+pub use whatlang::Lang as Language;

@@ -17,7 +17,7 @@ pub enum RunData {
     /// Tokens of texts.
     Texts(Data),
     /// Tokens of conversations, answers marked.
-    Lessons(Lessons),
+    Lessons(Box<Lessons>),
 }
 
 impl RunData {
@@ -28,7 +28,7 @@ impl RunData {
     pub fn open(stage: Stage, folder: &Path) -> Result<RunData, DataError> {
         Ok(match stage {
             Stage::Pretrain => RunData::Texts(Data::open(folder)?),
-            Stage::Sft => RunData::Lessons(Lessons::open(folder)?),
+            Stage::Sft => RunData::Lessons(Box::new(Lessons::open(folder)?)),
         })
     }
 

@@ -13,9 +13,9 @@ use serde_json::json;
 use tokenizer::{BpeTraining, ChatTemplate, TokenId, Tokenizer};
 use trainer::plan::{NumberFormat, TrainingMemory};
 use trainer::{
-    Batches, Corpus, CorpusError, Data, DataError, DataSource, Decay, Header, LearnTokenizer, LoopSettings,
-    MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData, Pretraining, Products, RunData,
-    RunFile, Stage, Training,
+    Batches, Corpus, CorpusError, Data, DataError, DataSource, Decay, Header, Language, LearnTokenizer,
+    LoopSettings, MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData, Pretraining, Products,
+    RunData, RunFile, Stage, Training, UnknownLanguage,
 };
 use weights::{DecoderShape, Gguf, Value};
 
@@ -84,8 +84,13 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     begin(&pool, &args.output, &file, &data, base, args.watch.json, |_| Ok(()))
 }
 
+fn languages(args: &cli::TrainPretrain) -> Result<Vec<Language>, UnknownLanguage> {
+    args.languages.iter().map(|name| trainer::language_by_name(name)).collect()
+}
+
 /// What clap cannot check.
 fn check(args: &cli::TrainPretrain) -> Result<()> {
+    languages(args)?;
     for (name, value, range) in [
         ("--lr-scale", args.lr_scale, 1e-6..=1e6),
         ("--clip", args.clip, 0.0..=1e9),
@@ -197,12 +202,10 @@ fn prepare(
     tokenizer: &Tokenizer,
     document_token: TokenId,
 ) -> Result<Data> {
-    let languages: Vec<_> =
-        args.languages.iter().map(|name| trainer::language_by_name(name)).collect::<Result<_, _>>()?;
     let task = PrepareData {
         sources,
         on_broken: on_broken(args),
-        languages: &languages,
+        languages: &languages(args)?,
         held_out_share: args.held_out,
         tokenizer,
         document_token,

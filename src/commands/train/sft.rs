@@ -68,7 +68,7 @@ pub(super) fn train(args: &cli::TrainSft) -> Result<()> {
         parameters: Parameters::from_gguf(&pool, &model.gguf, &model.config)?,
         config: model.config.clone(),
     };
-    begin(&pool, folder, &file, &RunData::Lessons(lessons), base, args.watch.json, |_| Ok(()))
+    begin(&pool, folder, &file, &RunData::Lessons(Box::new(lessons)), base, args.watch.json, |_| Ok(()))
 }
 
 /// What clap cannot check.
