@@ -11,8 +11,8 @@ use engine::PromptLookup;
 
 pub(crate) use plan::Plan;
 pub(crate) use train::{
-    ExportFormat, SPECIAL_TOKENS, Train, TrainExport, TrainPretrain, TrainResume, TrainSft, TrainSpeed,
-    TrainStage, TrainTokenizer,
+    ExportFormat, SPECIAL_TOKENS, Train, TrainDpo, TrainExport, TrainPretrain, TrainResume, TrainSft,
+    TrainSpeed, TrainStage, TrainTokenizer, TuneArgs,
 };
 
 /// Printed under `daybreak --help`.

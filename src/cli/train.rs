@@ -23,6 +23,8 @@ pub(crate) enum TrainStage {
     Pretrain(TrainPretrain),
     /// Teach a model to answer as in given conversations.
     Sft(TrainSft),
+    /// Teach a model which of two answers is preferred.
+    Dpo(TrainDpo),
     /// Go on with a run that was interrupted, exactly where its last checkpoint was made.
     Resume(TrainResume),
     /// Write a model for other programs.
@@ -152,16 +154,42 @@ up to the end of its turn; --show prints which tokens these are. RUN gets checkp
 #[derive(Debug, Args)]
 #[command(after_help = SFT)]
 pub(crate) struct TrainSft {
-    /// Files of conversations.
-    #[arg(value_name = "CHATS", required = true, value_hint = ValueHint::AnyPath)]
-    pub(crate) chats: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tune: TuneArgs,
+}
+
+/// Printed under `daybreak train dpo --help`.
+const DPO: &str = "\
+PAIRS are JSONL or JSON with two answers to one question: \"prompt\", \"chosen\" and \"rejected\" (texts or lists of messages), or
+OpenAI's \"input\", \"preferred_output\" and \"non_preferred_output\". The chosen answer becomes likelier than the rejected one, in
+comparison with the model as it was, which is asked once.
+
+  daybreak train dpo pairs.jsonl --model my-assistant/model.gguf --out my-better-assistant";
+
+/// `daybreak train dpo`
+#[derive(Debug, Args)]
+#[command(after_help = DPO)]
+pub(crate) struct TrainDpo {
+    #[command(flatten)]
+    pub(crate) tune: TuneArgs,
+    /// How strongly the model is held to what it was: a higher one keeps it nearer.
+    #[arg(long, value_name = "X", default_value_t = trainer::DEFAULT_BETA, value_parser = parse_positive)]
+    pub(crate) beta: f64,
+}
+
+/// How a model that is there is taught.
+#[derive(Debug, Args)]
+pub(crate) struct TuneArgs {
+    /// Files of records.
+    #[arg(value_name = "RECORDS", required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) records: Vec<PathBuf>,
     /// The model to begin with: catalog name or path. All its weights are trained, in single precision.
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) model: String,
     /// The folder of the run.
     #[arg(short, long = "out", value_name = "RUN", value_hint = ValueHint::DirPath, required_unless_present = "show")]
     pub(crate) output: Option<PathBuf>,
-    /// Print the first N conversations with what is learnt marked, and train nothing.
+    /// Print the first N records with what is learnt marked, and train nothing.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) show: Option<u32>,
     #[command(flatten)]
@@ -169,10 +197,10 @@ pub(crate) struct TrainSft {
     /// A Jinja chat template to use instead of the model's own; it becomes the new model's.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) chat_template: Option<PathBuf>,
-    /// How often each conversation is learnt.
-    #[arg(long, value_name = "N", default_value_t = 3.0)]
-    pub(crate) epochs: f64,
-    /// Learning rate [default: 0.05 / the model's width].
+    /// How often each record is learnt [default: 3; dpo: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<f64>,
+    /// Learning rate [default: 0.05 / the model's width; dpo: 0.01 / the width].
     #[arg(long, value_name = "X", value_parser = parse_positive)]
     pub(crate) lr: Option<f64>,
     /// How the learning rate goes down.

@@ -4,9 +4,9 @@ mod export;
 mod pretrain;
 mod resume;
 mod running;
-mod sft;
 mod speed;
 mod tokenizer;
+mod tuning;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -23,7 +23,8 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
     match args.stage {
         cli::TrainStage::Tokenizer(args) => tokenizer::train(&args),
         cli::TrainStage::Pretrain(args) => pretrain::train(&args),
-        cli::TrainStage::Sft(args) => sft::train(&args),
+        cli::TrainStage::Sft(args) => tuning::sft(&args),
+        cli::TrainStage::Dpo(args) => tuning::dpo(&args),
         cli::TrainStage::Resume(args) => resume::resume(&args),
         cli::TrainStage::Export(args) => export::export(&args),
         cli::TrainStage::Speed(args) => speed::speed(&args),

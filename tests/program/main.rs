@@ -7,6 +7,7 @@ mod plan;
 mod quantize;
 mod serve;
 mod serving;
+mod train_dpo;
 mod train_pretrain;
 mod train_sft;
 mod train_tokenizer;

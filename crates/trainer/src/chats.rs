@@ -11,7 +11,7 @@ const MAX_MESSAGES: usize = 10_000;
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub fn chats_of(record: &Value) -> Result<Vec<Vec<ChatMessage>>, String> {
+pub(crate) fn chats_of(record: &Value) -> Result<Vec<Vec<ChatMessage>>, String> {
     if record.get("format").and_then(Value::as_str) == Some("daybreak-conversations") {
         let conversations = record.get("conversations").and_then(Value::as_array);
         let conversations = conversations.ok_or("an export without \"conversations\"")?;
@@ -43,6 +43,47 @@ pub fn chats_of(record: &Value) -> Result<Vec<Vec<ChatMessage>>, String> {
     chat.push(ChatMessage::new("user", &question));
     chat.push(ChatMessage::new("assistant", output));
     Ok(vec![chat])
+}
+
+/// The two conversations of a record of preferences, the chosen one first: `chosen` and `rejected` behind a `prompt`, each
+/// a text or messages (TRL), or OpenAI's `input`, `preferred_output` and `non_preferred_output`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn pair_of(record: &Value) -> Result<[Vec<ChatMessage>; 2], String> {
+    let openai = record.get("preferred_output").is_some();
+    let (prompt, chosen, rejected) = match openai {
+        true => (
+            record.get("input").and_then(|input| input.get("messages")),
+            "preferred_output",
+            "non_preferred_output",
+        ),
+        false => (record.get("prompt"), "chosen", "rejected"),
+    };
+    let said = |value: &Value, role: &str, name: &str| match value {
+        Value::String(text) => Ok(vec![ChatMessage::new(role, text)]),
+        Value::Array(turns) => messages(turns, "role", "content"),
+        _ => Err(format!("{name:?} is neither a text nor a list of messages")),
+    };
+    let before = prompt.map_or(Ok(Vec::new()), |prompt| said(prompt, "user", "prompt"))?;
+    let system =
+        record.get("system").and_then(Value::as_str).map(|system| ChatMessage::new("system", system));
+    let of = |name: &str| {
+        let answer = record.get(name).ok_or_else(|| {
+            format!("no preference: expected \"prompt\", \"chosen\" and \"rejected\", found no {name:?}")
+        })?;
+        let mut chat: Vec<ChatMessage> = system.iter().chain(&before).cloned().collect();
+        chat.extend(said(answer, "assistant", name)?);
+        if chat.last().is_none_or(|last| last.role != "assistant") {
+            return Err(format!("{name:?} does not end with an answer of the assistant"));
+        }
+        Ok(chat)
+    };
+    let pair = [of(chosen)?, of(rejected)?];
+    if pair[0] == pair[1] {
+        return Err("the chosen and the rejected answer are the same".to_owned());
+    }
+    Ok(pair)
 }
 
 fn messages(turns: &[Value], role: &str, content: &str) -> Result<Vec<ChatMessage>, String> {
@@ -162,6 +203,36 @@ mod tests {
             read(&record),
             Ok(said(&[("system", "be kind"), ("user", "add\n\n1 1"), ("assistant", "2")]))
         );
+    }
+
+    #[test]
+    fn every_way_to_write_a_preference_is_read() {
+        let user = json!([{ "role": "user", "content": "hi" }]);
+        let answer = |text: &str| json!([{ "role": "assistant", "content": text }]);
+        let whole = |text: &str| json!([{ "role": "user", "content": "hi" }, { "role": "assistant", "content": text }]);
+        let expected = ["yes", "no"]
+            .map(|text| vec![ChatMessage::new("user", "hi"), ChatMessage::new("assistant", text)]);
+        for record in [
+            json!({ "prompt": "hi", "chosen": "yes", "rejected": "no" }),
+            json!({ "prompt": user, "chosen": answer("yes"), "rejected": answer("no") }),
+            json!({ "chosen": whole("yes"), "rejected": whole("no") }),
+            json!({ "input": { "messages": user }, "preferred_output": answer("yes"),
+                "non_preferred_output": answer("no") }),
+        ] {
+            assert_eq!(pair_of(&record).as_ref(), Ok(&expected), "{record}");
+        }
+        for (record, what) in [
+            (json!({ "prompt": "hi", "chosen": "yes" }), "found no \"rejected\""),
+            (
+                json!({ "prompt": 1, "chosen": "a", "rejected": "b" }),
+                "\"prompt\" is neither a text nor a list",
+            ),
+            (json!({ "prompt": "hi", "chosen": "a", "rejected": "a" }), "are the same"),
+            (json!({ "prompt": "hi", "chosen": user, "rejected": "a" }), "does not end with an answer"),
+        ] {
+            let error = pair_of(&record).err().unwrap_or_default();
+            assert!(error.contains(what), "{record}: {error:?}");
+        }
     }
 
     #[test]

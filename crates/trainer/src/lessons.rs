@@ -6,11 +6,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tokenizer::{ChatTemplate, Lesson, Tokenizer, lessons};
+use serde_json::Value;
+use tokenizer::{ChatMessage, ChatTemplate, Lesson, Tokenizer, lessons};
 use weights::AtomicFile;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::chats::chats_of;
+use crate::chats::{chats_of, pair_of};
 use crate::corpus::{Corpus, CorpusError, OnBroken};
 use crate::data::{DataError, TokenFile, TokenFileWriter};
 use crate::objective::Objective;
@@ -30,6 +31,17 @@ pub struct PrepareLessons<'a> {
     pub seq_len: usize,
     /// Share of the conversations that is held out.
     pub held_out_share: f64,
+    /// What a record holds.
+    pub kind: LessonKind,
+}
+
+/// What records hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LessonKind {
+    /// Conversations, of which every answer is learnt.
+    Chats,
+    /// Two conversations that differ in their last answer: the first was chosen, the second rejected.
+    Pairs,
 }
 
 /// What was made of them, kept as `lessons.json`.
@@ -106,21 +118,14 @@ pub fn prepare_lessons(task: &PrepareLessons<'_>, folder: &Path) -> Result<Lesso
     let mut failure = None;
     let mut seen = HashSet::new();
     let read = task.corpus.read_records(task.on_broken, &mut |record| {
-        for chat in chats_of(record)? {
-            let of_chat = lessons(task.tokenizer, task.template, &chat).map_err(|error| error.to_string())?;
-            let said: Vec<&str> = chat.iter().filter_map(|message| message.content.as_deref()).collect();
-            let digest = xxh3_128(said.join("\0").as_bytes());
+        for (digest, group) in groups_of(task.tokenizer, task.template, task.kind, record)? {
             if !seen.insert(digest) {
                 summary.n_duplicates += 1;
                 continue;
             }
-            let draw = digest as u64 as f64 / u64::MAX as f64;
-            let is_held_out = draw < task.held_out_share;
-            for lesson in of_chat {
-                let files = &mut writers[if is_held_out { 2..4 } else { 0..2 }];
-                if let Err(error) = add(lesson, task.seq_len, is_held_out, files, &mut summary) {
-                    failure.get_or_insert(error);
-                }
+            let is_held_out = (digest as u64 as f64 / u64::MAX as f64) < task.held_out_share;
+            if let Err(error) = add(task, group, is_held_out, &mut writers, &mut summary) {
+                failure.get_or_insert(error);
             }
         }
         Ok(())
@@ -149,35 +154,91 @@ pub fn prepare_lessons(task: &PrepareLessons<'_>, folder: &Path) -> Result<Lesso
     Lessons::open(folder)
 }
 
+/// The lessons of a record, conversation by conversation or the two of a pair together.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn lessons_of_record(
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    kind: LessonKind,
+    record: &Value,
+) -> Result<Vec<Vec<Lesson>>, String> {
+    Ok(groups_of(tokenizer, template, kind, record)?.into_iter().map(|(_, group)| group).collect())
+}
+
+/// As [`lessons_of_record`], each group with the digest of what is said in it.
+fn groups_of(
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    kind: LessonKind,
+    record: &Value,
+) -> Result<Vec<(u128, Vec<Lesson>)>, String> {
+    let of = |chat: &[ChatMessage]| lessons(tokenizer, template, chat).map_err(|error| error.to_string());
+    match kind {
+        LessonKind::Chats => {
+            let chats = chats_of(record)?;
+            chats.iter().map(|chat| Ok((digest_of(std::slice::from_ref(chat)), of(chat)?))).collect()
+        }
+        LessonKind::Pairs => {
+            let pair = pair_of(record)?;
+            let group = vec![last_answer(of(&pair[0])?), last_answer(of(&pair[1])?)];
+            Ok(vec![(digest_of(&pair), group)])
+        }
+    }
+}
+
+/// The last lesson with its last answer alone.
+fn last_answer(mut all: Vec<Lesson>) -> Lesson {
+    let mut lesson = all.pop().expect("a conversation with an answer has a lesson");
+    let end = lesson.is_answer.iter().rposition(|&is_answer| is_answer).map_or(0, |at| at + 1);
+    let before = lesson.is_answer[..end].iter().rposition(|&is_answer| !is_answer).map_or(0, |at| at + 1);
+    lesson.is_answer[..before].fill(false);
+    lesson
+}
+
+fn digest_of(chats: &[Vec<ChatMessage>]) -> u128 {
+    let said: Vec<&str> = chats.iter().flatten().filter_map(|message| message.content.as_deref()).collect();
+    xxh3_128(said.join("\0").as_bytes())
+}
+
+/// Writes the lessons of a conversation, or of a pair, which stays together or is left out.
 fn add(
-    mut lesson: Lesson,
-    seq_len: usize,
+    task: &PrepareLessons<'_>,
+    mut group: Vec<Lesson>,
     is_held_out: bool,
-    files: &mut [TokenFileWriter],
+    writers: &mut [TokenFileWriter],
     summary: &mut LessonsSummary,
 ) -> io::Result<()> {
-    // A sequence of so many rows predicts one token more than it reads.
-    if lesson.tokens.len() > seq_len + 1 {
-        summary.n_cut_off += 1;
-        lesson.tokens.truncate(seq_len + 1);
-        lesson.is_answer.truncate(seq_len + 1);
+    for lesson in &mut group {
+        // A sequence of so many rows predicts one token more than it reads.
+        if lesson.tokens.len() > task.seq_len + 1 {
+            summary.n_cut_off += 1;
+            lesson.tokens.truncate(task.seq_len + 1);
+            lesson.is_answer.truncate(task.seq_len + 1);
+        }
     }
-    let n_answer_tokens = lesson.is_answer.iter().skip(1).filter(|&&is_answer| is_answer).count();
-    if n_answer_tokens == 0 {
-        summary.n_without_answer += 1;
-        return Ok(());
+    let n_learnt = |lesson: &Lesson| lesson.is_answer.iter().skip(1).filter(|&&is_answer| is_answer).count();
+    let n_before = group.len();
+    group.retain(|lesson| n_learnt(lesson) > 0);
+    if task.kind == LessonKind::Pairs && group.len() < n_before {
+        group.clear();
     }
-    let marks: Vec<u32> = lesson.is_answer.iter().map(|&is_answer| u32::from(is_answer)).collect();
-    for (file, ids) in files.iter_mut().zip([&lesson.tokens, &marks]) {
-        file.begin(ids[0])?;
-        file.append(&ids[1..], 0)?;
-    }
-    if is_held_out {
-        summary.n_held_out += 1;
-    } else {
-        summary.n_lessons += 1;
-        summary.n_tokens += lesson.tokens.len() as u64;
-        summary.n_answer_tokens += n_answer_tokens as u64;
+    summary.n_without_answer += (n_before - group.len()) as u64;
+    for lesson in &group {
+        let marks: Vec<u32> = lesson.is_answer.iter().map(|&is_answer| u32::from(is_answer)).collect();
+        let files = &mut writers[if is_held_out { 2..4 } else { 0..2 }];
+        for (file, ids) in files.iter_mut().zip([&lesson.tokens, &marks]) {
+            file.begin(ids[0])?;
+            file.append(&ids[1..], 0)?;
+        }
+        if is_held_out {
+            summary.n_held_out += 1;
+        } else {
+            summary.n_lessons += 1;
+            summary.n_tokens += lesson.tokens.len() as u64;
+            summary.n_answer_tokens += n_learnt(lesson) as u64;
+        }
     }
     Ok(())
 }
@@ -229,16 +290,34 @@ impl Lessons {
         }
     }
 
-    /// What is held out, some tokens at a time.
+    /// How many are held out.
     #[must_use]
-    pub fn held_out_rows(&self, batch_rows: usize) -> Vec<Rows> {
+    pub fn n_held_out(&self) -> usize {
+        self.held_out.tokens.n_documents()
+    }
+
+    /// Tokens of a lesson to learn from.
+    pub(crate) fn n_rows(&self, idx: usize) -> usize {
+        self.train.n_rows(idx)
+    }
+
+    /// Adds a lesson to some rows.
+    pub(crate) fn push(&self, is_held_out: bool, idx: usize, rows: &mut Rows) {
+        if is_held_out { self.held_out.push(idx, rows) } else { self.train.push(idx, rows) }
+    }
+
+    /// What is held out, some tokens at a time, always `n_together` lessons in the same batch.
+    #[must_use]
+    pub fn held_out_rows(&self, batch_rows: usize, n_together: usize) -> Vec<Rows> {
         let mut batches = Vec::new();
         let mut rows = Rows::default();
-        for idx in 0..self.held_out.tokens.n_documents() {
-            if !rows.is_empty() && rows.len() + self.held_out.n_rows(idx) > batch_rows {
+        for first in (0..self.n_held_out()).step_by(n_together) {
+            let group = first..(first + n_together).min(self.n_held_out());
+            let more: usize = group.clone().map(|idx| self.held_out.n_rows(idx)).sum();
+            if !rows.is_empty() && rows.len() + more > batch_rows {
                 batches.push(std::mem::take(&mut rows));
             }
-            self.held_out.push(idx, &mut rows);
+            group.for_each(|idx| self.held_out.push(idx, &mut rows));
         }
         if !rows.is_empty() {
             batches.push(rows);
@@ -265,6 +344,8 @@ impl Part {
 #[derive(Debug)]
 pub struct FineTuning<'a> {
     lessons: &'a Lessons,
+    /// Lessons that are learnt together: 2 of a pair.
+    n_together: usize,
     batch_rows: usize,
     seed: u64,
     epoch: u64,
@@ -273,19 +354,19 @@ pub struct FineTuning<'a> {
 }
 
 impl<'a> FineTuning<'a> {
-    /// With at most `batch_rows` tokens in a batch, and at least one conversation.
+    /// With at most `batch_rows` tokens in a batch, and at least one conversation, or two of a pair.
     #[must_use]
-    pub fn new(lessons: &'a Lessons, batch_rows: usize, seed: u64) -> FineTuning<'a> {
-        let order = crate::batches::order(seed, 0, 0, lessons.len());
-        FineTuning { lessons, batch_rows, seed, epoch: 0, order, n_done: 0 }
+    pub fn new(lessons: &'a Lessons, n_together: usize, batch_rows: usize, seed: u64) -> FineTuning<'a> {
+        let order = crate::batches::order(seed, 0, 0, lessons.len() / n_together);
+        FineTuning { lessons, n_together, batch_rows, seed, epoch: 0, order, n_done: 0 }
     }
 
     /// Batches of one epoch.
     #[must_use]
     pub fn n_batches_of_epoch(&self) -> u64 {
-        let mut first = FineTuning::new(self.lessons, self.batch_rows, self.seed);
+        let mut first = FineTuning::new(self.lessons, self.n_together, self.batch_rows, self.seed);
         let mut n = 0;
-        while first.epoch == 0 && !self.lessons.is_empty() {
+        while first.epoch == 0 && !self.order.is_empty() {
             first.take(&mut |_| {});
             n += 1;
         }
@@ -293,21 +374,22 @@ impl<'a> FineTuning<'a> {
     }
 
     /// The lessons of the next batch.
-    fn take(&mut self, sink: &mut dyn FnMut(usize)) {
+    pub(crate) fn take(&mut self, sink: &mut dyn FnMut(usize)) {
         let mut n_rows = 0;
-        while !self.lessons.is_empty() {
-            let idx = self.order[self.n_done] as usize;
-            let more = self.lessons.train.n_rows(idx);
+        while !self.order.is_empty() {
+            let first = self.order[self.n_done] as usize * self.n_together;
+            let group = first..first + self.n_together;
+            let more: usize = group.clone().map(|idx| self.lessons.n_rows(idx)).sum();
             if n_rows > 0 && n_rows + more > self.batch_rows {
                 return;
             }
             n_rows += more;
-            sink(idx);
+            group.for_each(&mut *sink);
             self.n_done += 1;
             if self.n_done == self.order.len() {
                 self.n_done = 0;
                 self.epoch += 1;
-                self.order = crate::batches::order(self.seed, 0, self.epoch, self.lessons.len());
+                self.order = crate::batches::order(self.seed, 0, self.epoch, self.order.len());
                 // A batch does not reach over two epochs, so that each has as many.
                 return;
             }

@@ -22,6 +22,7 @@ mod objective;
 mod optimizer;
 mod parameters;
 pub mod plan;
+mod preferences;
 mod rows;
 mod run;
 mod run_data;
@@ -32,7 +33,6 @@ mod test_support;
 mod training;
 
 pub use batches::{Batches, held_out_rows};
-pub use chats::chats_of;
 pub use checkpoint::{Checkpoint, CheckpointError, Header, LoopState, write_model};
 #[cfg(any(test, fuzzing))]
 pub use corpus::fuzzing;
@@ -55,15 +55,18 @@ pub use learn_tokenizer::{
     LanguageShare, LearnTokenizer, LearntTokenizer, TokenizerProgress, TokenizerTrainingError,
     learn_tokenizer,
 };
-pub use lessons::{FineTuning, Lessons, LessonsSummary, PrepareLessons, prepare_lessons};
+pub use lessons::{
+    FineTuning, LessonKind, Lessons, LessonsSummary, PrepareLessons, lessons_of_record, prepare_lessons,
+};
 pub use model::{Model, TokenBatch, Untrainable};
-pub use objective::{Objective, Pretraining};
+pub use objective::{Objective, Pretraining, Weighed};
 pub use optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};
 pub use parameters::{Parameters, ParametersError};
+pub use preferences::{DEFAULT_BETA, Preferences, Reference};
 pub use rows::Rows;
 pub use run::{Ending, Event, Prompt, Run, RunError};
 pub use run_data::RunData;
 pub use run_file::{RunFile, RunFileError, Stage};
 pub use schedule::{Decay, Schedule};
-pub use training::{Anomaly, LoopSettings, Products, StepReport, Training};
+pub use training::{Anomaly, Evaluation, LoopSettings, Products, StepReport, Training};
 pub use whatlang::Lang as Language;

@@ -52,6 +52,21 @@ impl Rows {
         }
     }
 
+    /// How many sequences there are.
+    #[must_use]
+    pub fn n_sequences(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// What a sequence's rows count, times a factor.
+    ///
+    /// # Panics
+    /// Where there is no such sequence.
+    pub fn scale_weights(&mut self, sequence: usize, factor: f32) {
+        let rows = self.sequences[sequence].clone();
+        self.weights[rows].iter_mut().for_each(|weight| *weight *= factor);
+    }
+
     /// The sum of the weights.
     #[must_use]
     pub fn weight(&self) -> f64 {

@@ -72,8 +72,12 @@ pub enum Event {
         step: u64,
         /// Mean loss in nats.
         loss: f64,
-        /// Loss in bits for each byte of text.
-        bits_per_byte: f64,
+        /// Loss in bits for each byte of text, where text is predicted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bits_per_byte: Option<f64>,
+        /// Share of the pairs whose chosen answer has become likelier than the rejected one, where there are pairs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
         /// Whether it was the best so far.
         is_best: bool,
     },
@@ -296,10 +300,13 @@ impl Run<'_> {
         let step = training.state().step;
         let mut has_patience = true;
         if !self.held_out.is_empty() {
-            let (loss, weight) = training.evaluate(&self.held_out);
+            let evaluation = training.evaluate(&self.held_out);
+            let has_choices = evaluation.n_choices > 0;
             let n_bytes: u64 = self.held_out.iter().map(|rows| self.n_bytes(rows)).sum();
-            let bits_per_byte = loss / std::f64::consts::LN_2 / n_bytes.max(1) as f64;
-            let loss = loss / weight.max(1.0);
+            let bits = evaluation.loss / std::f64::consts::LN_2;
+            let bits_per_byte = (!has_choices).then(|| bits / n_bytes.max(1) as f64);
+            let accuracy = has_choices.then(|| evaluation.n_right as f64 / evaluation.n_choices as f64);
+            let loss = evaluation.loss / evaluation.weight.max(1.0);
             let patience = training.settings().patience;
             let state = training.state_mut();
             let is_best = state.best_loss.is_none_or(|best| loss < best);
@@ -308,7 +315,7 @@ impl Run<'_> {
             }
             state.n_since_best = if is_best { 0 } else { state.n_since_best + 1 };
             has_patience = patience.is_none_or(|most| state.n_since_best < most);
-            watcher.tell(Event::Evaluated { step, loss, bits_per_byte, is_best })?;
+            watcher.tell(Event::Evaluated { step, loss, bits_per_byte, accuracy, is_best })?;
         }
         for Prompt { text: prompt, tokens } in self.prompts.iter().filter(|_| step > 0) {
             let ends = [&self.ends[..], self.tokenizer.end_of_generation_ids()].concat();

@@ -8,6 +8,7 @@ use crate::batches::{Batches, held_out_rows};
 use crate::data::{Data, DataError};
 use crate::lessons::{FineTuning, Lessons};
 use crate::objective::{Objective, Pretraining};
+use crate::preferences::{DEFAULT_BETA, Preferences, Reference};
 use crate::rows::Rows;
 use crate::run_file::{RunFile, Stage};
 
@@ -18,6 +19,8 @@ pub enum RunData {
     Texts(Data),
     /// Tokens of conversations, answers marked.
     Lessons(Box<Lessons>),
+    /// Pairs of answers, and how likely each was to begin with.
+    Pairs(Box<Lessons>, Reference),
 }
 
 impl RunData {
@@ -29,6 +32,11 @@ impl RunData {
         Ok(match stage {
             Stage::Pretrain => RunData::Texts(Data::open(folder)?),
             Stage::Sft => RunData::Lessons(Box::new(Lessons::open(folder)?)),
+            Stage::Dpo => {
+                let lessons = Lessons::open(folder)?;
+                let reference = Reference::read(folder, &lessons)?;
+                RunData::Pairs(Box::new(lessons), reference)
+            }
         })
     }
 
@@ -37,7 +45,7 @@ impl RunData {
     pub fn digest(&self) -> &str {
         match self {
             RunData::Texts(data) => &data.summary.digest,
-            RunData::Lessons(lessons) => &lessons.summary.digest,
+            RunData::Lessons(lessons) | RunData::Pairs(lessons, _) => &lessons.summary.digest,
         }
     }
 
@@ -51,7 +59,12 @@ impl RunData {
                 Box::new(Pretraining::new(batches, settings.batch_rows))
             }
             RunData::Lessons(lessons) => {
-                Box::new(FineTuning::new(lessons, settings.batch_rows, settings.seed))
+                Box::new(FineTuning::new(lessons, 1, settings.batch_rows, settings.seed))
+            }
+            RunData::Pairs(lessons, reference) => {
+                let beta = file.beta.unwrap_or(DEFAULT_BETA);
+                let (batch_rows, seed) = (settings.batch_rows, settings.seed);
+                Box::new(Preferences::new(lessons, reference.clone(), beta, batch_rows, seed))
             }
         }
     }
@@ -65,7 +78,8 @@ impl RunData {
                 let counts = |token| !tokenizer.is_control(token);
                 held_out_rows(data, file.document_token, settings.seq_len, settings.eval_rows, &counts)
             }
-            RunData::Lessons(lessons) => lessons.held_out_rows(settings.batch_rows),
+            RunData::Lessons(lessons) => lessons.held_out_rows(settings.batch_rows, 1),
+            RunData::Pairs(lessons, _) => lessons.held_out_rows(settings.batch_rows, 2),
         }
     }
 }

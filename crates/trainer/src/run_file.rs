@@ -21,6 +21,8 @@ pub enum Stage {
     Pretrain,
     /// To answer as in given conversations.
     Sft,
+    /// To answer as was preferred.
+    Dpo,
 }
 
 /// What a run was told.
@@ -31,6 +33,9 @@ pub struct RunFile {
     pub stage: Stage,
     /// The loop.
     pub settings: LoopSettings,
+    /// How strongly preferences hold the model to what it was (β), where they are learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
     /// What every document begins with.
     pub document_token: TokenId,
     /// Texts that the model goes on with at every evaluation.
@@ -74,7 +79,7 @@ impl RunFile {
         model_type: &str,
     ) -> RunFile {
         let model_type = model_type.to_owned();
-        RunFile { version: VERSION, stage, settings, document_token, prompts, model_type }
+        RunFile { version: VERSION, stage, settings, beta: None, document_token, prompts, model_type }
     }
 
     /// Reads the file of a run's folder.

@@ -76,8 +76,23 @@ pub struct StepReport {
     pub rate: f64,
     /// Tokens that went through.
     pub n_rows: usize,
+    /// Share of choices that are as they should be, where there are any.
+    pub accuracy: Option<f64>,
     /// Why the weights were left as they are.
     pub left_out: Option<Anomaly>,
+}
+
+/// What was found in held-out rows.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Sum of the losses.
+    pub loss: f64,
+    /// What it is a sum over: tokens that count, or pairs.
+    pub weight: f64,
+    /// Choices that are as they should be.
+    pub n_right: u64,
+    /// Of how many; 0 where there is nothing to choose.
+    pub n_choices: u64,
 }
 
 /// What makes a step worthless.
@@ -177,11 +192,24 @@ impl<'a> Training<'a> {
     pub fn step(&mut self) -> StepReport {
         self.gradient.clear();
         let (mut loss, mut weight, mut n_rows) = (0.0, 0.0, 0);
+        let (mut n_right, mut n_choices) = (0, 0);
         for _ in 0..self.settings.n_batches {
             self.objective.next(&mut self.rows);
+            let weighs = self.objective.weighs_answers();
+            if weighs {
+                self.model.loss(self.pool, &self.parameters, &self.rows.batch());
+                let weighed = self.objective.weigh(self.model.losses(), &mut self.rows);
+                loss += weighed.loss;
+                weight += weighed.n as f64;
+                n_right += weighed.n_right;
+                n_choices += weighed.n;
+            }
             let batch = self.rows.batch();
-            loss += self.model.loss_and_gradient(self.pool, &self.parameters, &batch, &mut self.gradient);
-            weight += self.rows.weight();
+            let own = self.model.loss_and_gradient(self.pool, &self.parameters, &batch, &mut self.gradient);
+            if !weighs {
+                loss += own;
+                weight += self.rows.weight();
+            }
             n_rows += self.rows.len();
         }
         let weight = weight.max(f64::MIN_POSITIVE);
@@ -203,7 +231,8 @@ impl<'a> Training<'a> {
         self.state.step += 1;
         self.state.n_batches += self.settings.n_batches;
         self.state.n_tokens += n_rows as f64;
-        StepReport { loss, grad_norm, rate, n_rows, left_out }
+        let accuracy = (n_choices > 0).then(|| n_right as f64 / n_choices as f64);
+        StepReport { loss, grad_norm, rate, n_rows, accuracy, left_out }
     }
 
     fn anomaly(&self, loss: f64, grad_norm: f64) -> Option<Anomaly> {
@@ -225,11 +254,25 @@ impl<'a> Training<'a> {
         state.loss_variance = MEMORY * (state.loss_variance + (1.0 - MEMORY) * distance * distance);
     }
 
-    /// Loss of what is held out: its sum in nats and the weight of the tokens that count.
-    pub fn evaluate(&mut self, held_out: &[Rows]) -> (f64, f64) {
-        let of = |rows: &Rows, model: &mut Model| model.loss(self.pool, &self.parameters, &rows.batch());
-        let loss = held_out.iter().map(|rows| of(rows, &mut self.model)).sum();
-        (loss, held_out.iter().map(Rows::weight).sum())
+    /// Loss of what is held out.
+    pub fn evaluate(&mut self, held_out: &[Rows]) -> Evaluation {
+        let mut evaluation = Evaluation::default();
+        let mut n_before = 0;
+        for rows in held_out {
+            let loss = self.model.loss(self.pool, &self.parameters, &rows.batch());
+            if self.objective.weighs_answers() {
+                let weighed = self.objective.weigh_held_out(n_before, self.model.losses(), rows);
+                evaluation.loss += weighed.loss;
+                evaluation.weight += weighed.n as f64;
+                evaluation.n_right += weighed.n_right;
+                evaluation.n_choices += weighed.n;
+            } else {
+                evaluation.loss += loss;
+                evaluation.weight += rows.weight();
+            }
+            n_before += rows.n_sequences();
+        }
+        evaluation
     }
 
     /// Continues `prompt` by up to `n` tokens, each drawn at `temperature`, until one of `ends`.

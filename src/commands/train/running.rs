@@ -56,7 +56,7 @@ pub(super) fn begin(
 fn prompts(file: &RunFile, tokenizer: &Tokenizer, vocabulary: &Path) -> Result<Vec<Prompt>> {
     let template = match file.stage {
         Stage::Pretrain => None,
-        Stage::Sft => Some(template_of(&Gguf::open(vocabulary)?, tokenizer)?),
+        Stage::Sft | Stage::Dpo => Some(template_of(&Gguf::open(vocabulary)?, tokenizer)?),
     };
     let tokens = |text: &str| -> Result<Vec<TokenId>> {
         let Some(template) = &template else {
@@ -133,11 +133,12 @@ fn show(bar: &CountBar, event: &Event, n_steps: u64, last_loss: &mut Option<f64>
                 &format!("loss {smooth:.3}  gradient {grad_norm:.2}  {tokens_per_second:.0} tokens/s"),
             );
         }
-        Event::Evaluated { step, loss, bits_per_byte, is_best } => bar.above(|| {
+        Event::Evaluated { step, loss, bits_per_byte, accuracy, is_best } => bar.above(|| {
             let best = if *is_best { "" } else { "  (not the best)" };
-            println!(
-                "step {step:>6} of {n_steps}: held-out loss {loss:.4}, {bits_per_byte:.4} bits per byte{best}"
-            );
+            let bits = bits_per_byte.map_or(String::new(), |bits| format!(", {bits:.4} bits per byte"));
+            let right = accuracy
+                .map_or(String::new(), |share| format!(", {:.1} % of the pairs as chosen", 100.0 * share));
+            println!("step {step:>6} of {n_steps}: held-out loss {loss:.4}{bits}{right}{best}");
         }),
         Event::Sample { prompt, text, .. } => bar.above(|| {
             let text = without_control_characters(text).replace('\n', " ");

@@ -1,4 +1,5 @@
-//! `daybreak train sft`: conversations → a model that answers as in them.
+//! `daybreak train sft` and `dpo`: a model and conversations → a model that answers as in them; a model and pairs of
+//! answers → one that prefers the chosen ones.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -9,8 +10,8 @@ use models::OpenModel;
 use serde_json::json;
 use tokenizer::{ChatTemplate, Lesson, Tokenizer};
 use trainer::{
-    Corpus, FineTuning, Header, Lessons, LoopSettings, Model, OnBroken, OptimizerSettings, Parameters,
-    PrepareLessons, RunData, RunFile, Schedule, Stage,
+    Corpus, FineTuning, Header, LessonKind, Lessons, LoopSettings, Model, OnBroken, OptimizerSettings,
+    Parameters, PrepareLessons, Reference, RunData, RunFile, Schedule, Stage,
 };
 use weights::Value;
 
@@ -18,20 +19,62 @@ use super::running::{Base, begin};
 use super::{NewFolder, check_output, decay, n_threads, products, write_vocabulary};
 use crate::cli;
 use crate::config::{ModelSettings, isa};
+use crate::progress::CountBar;
 use crate::terminal::without_control_characters;
 
-/// Learning rate times the width of the model.
-const LR_TIMES_WIDTH: f64 = 0.05;
 /// Share of the steps on which the learning rate goes up.
 const WARMUP_SHARE: f64 = 0.03;
 /// Questions for the model, where none was given.
 const DEFAULT_SAMPLES: [&str; 2] = ["Who are you?", "你好！"];
 
-pub(super) fn train(args: &cli::TrainSft) -> Result<()> {
+/// What tells one way of teaching from another.
+struct Teaching {
+    stage: Stage,
+    kind: LessonKind,
+    epochs: f64,
+    /// Learning rate times the width of the model.
+    lr_times_width: f64,
+    beta: Option<f64>,
+}
+
+pub(super) fn sft(args: &cli::TrainSft) -> Result<()> {
+    let teaching = Teaching {
+        stage: Stage::Sft,
+        kind: LessonKind::Chats,
+        epochs: 3.0,
+        lr_times_width: 0.05,
+        beta: None,
+    };
+    tune(&args.tune, &teaching)
+}
+
+pub(super) fn dpo(args: &cli::TrainDpo) -> Result<()> {
+    let teaching = Teaching {
+        stage: Stage::Dpo,
+        kind: LessonKind::Pairs,
+        epochs: 1.0,
+        lr_times_width: 0.01,
+        beta: Some(args.beta),
+    };
+    tune(&args.tune, &teaching)
+}
+
+impl Teaching {
+    fn epochs(&self, args: &cli::TuneArgs) -> f64 {
+        args.epochs.unwrap_or(self.epochs)
+    }
+
+    /// Lessons that are learnt together.
+    fn n_together(&self) -> usize {
+        if self.kind == LessonKind::Pairs { 2 } else { 1 }
+    }
+}
+
+fn tune(args: &cli::TuneArgs, teaching: &Teaching) -> Result<()> {
     let model = ModelSettings::new(&args.data)?.open(&args.model, args.chat_template.as_deref())?;
-    let corpus = Corpus::find(&args.chats)?;
+    let corpus = Corpus::find(&args.records)?;
     if let Some(n) = args.show {
-        return show(&corpus, &model, n as usize);
+        return show(&corpus, &model, teaching.kind, n as usize);
     }
     let folder = args.output.as_deref().context("no folder for the run; name one with --out")?;
     check_output(folder, false)?;
@@ -39,7 +82,7 @@ pub(super) fn train(args: &cli::TrainSft) -> Result<()> {
     let pool = Pool::new(n_threads(args.watch.threads)?.get(), isa()?)?;
     let products = products(args.products.as_deref(), &pool);
     // Refused before anything is written.
-    Model::new(model.config.clone(), products.precision())?;
+    let mut reader = Model::new(model.config.clone(), products.precision())?;
     let new = NewFolder::create(folder)?;
     let template = &model.template;
     write_vocabulary(&model.gguf, Some(template.source()), &folder.join("tokenizer.gguf"))?;
@@ -50,31 +93,52 @@ pub(super) fn train(args: &cli::TrainSft) -> Result<()> {
         template,
         seq_len: args.seq_len as usize,
         held_out_share: args.held_out,
+        kind: teaching.kind,
     };
-    let lessons = trainer::prepare_lessons(&task, &folder.join("data"))?;
-    report_lessons(args, &lessons);
-    let settings = settings(args, &model, &lessons, products);
-    report_plan(args, &settings);
-    let document_token = model.tokenizer.bos().or_else(|| model.tokenizer.eos()).unwrap_or_default();
-    let prompts = match args.samples.is_empty() {
-        true => DEFAULT_SAMPLES.map(str::to_owned).to_vec(),
-        false => args.samples.clone(),
-    };
-    let file = RunFile::new(Stage::Sft, settings, document_token, prompts, &args.model_type);
-    file.write(folder)?;
-    new.keep();
+    let data_folder = folder.join("data");
+    let lessons = trainer::prepare_lessons(&task, &data_folder)?;
+    report_lessons(args, teaching, &lessons);
+    let settings = settings(args, teaching, &model, &lessons, products);
+    report_plan(args, teaching, &settings);
     let base = Base {
         header: header(folder, &model, template),
         parameters: Parameters::from_gguf(&pool, &model.gguf, &model.config)?,
         config: model.config.clone(),
     };
-    begin(&pool, folder, &file, &RunData::Lessons(Box::new(lessons)), base, args.watch.json, |_| Ok(()))
+    let data = match teaching.stage {
+        Stage::Dpo => {
+            let bar = CountBar::new("answers", (lessons.len() + lessons.n_held_out()) as u64);
+            let reference = Reference::of(
+                &pool,
+                &mut reader,
+                &base.parameters,
+                &lessons,
+                settings.batch_rows,
+                &mut |n_done, _| bar.show(n_done as u64, "asking the model as it is"),
+            );
+            bar.clear();
+            reference.write(&data_folder)?;
+            RunData::Pairs(Box::new(lessons), reference)
+        }
+        _ => RunData::Lessons(Box::new(lessons)),
+    };
+    drop(reader);
+    let document_token = model.tokenizer.bos().or_else(|| model.tokenizer.eos()).unwrap_or_default();
+    let prompts = match args.samples.is_empty() {
+        true => DEFAULT_SAMPLES.map(str::to_owned).to_vec(),
+        false => args.samples.clone(),
+    };
+    let mut file = RunFile::new(teaching.stage, settings, document_token, prompts, &args.model_type);
+    file.beta = teaching.beta;
+    file.write(folder)?;
+    new.keep();
+    begin(&pool, folder, &file, &data, base, args.watch.json, |_| Ok(()))
 }
 
 /// What clap cannot check.
-fn check(args: &cli::TrainSft) -> Result<()> {
+fn check(args: &cli::TuneArgs) -> Result<()> {
     for (name, value, range) in
-        [("--epochs", args.epochs, 0.01..=10_000.0), ("--held-out", args.held_out, 0.0..=0.5)]
+        [("--epochs", args.epochs.unwrap_or(1.0), 0.01..=10_000.0), ("--held-out", args.held_out, 0.0..=0.5)]
     {
         if !range.contains(&value) {
             bail!("{name} is {value}, expected {} to {}", range.start(), range.end());
@@ -91,16 +155,18 @@ fn check(args: &cli::TrainSft) -> Result<()> {
 }
 
 fn settings(
-    args: &cli::TrainSft,
+    args: &cli::TuneArgs,
+    teaching: &Teaching,
     model: &OpenModel,
     lessons: &Lessons,
     products: trainer::Products,
 ) -> LoopSettings {
     let batch_rows = args.batch_tokens as usize;
     let n_batches = u64::from(args.step_tokens.div_ceil(args.batch_tokens));
-    let of_epoch = FineTuning::new(lessons, batch_rows, args.seed).n_batches_of_epoch();
-    let n_steps = (args.epochs * of_epoch as f64 / n_batches as f64).ceil().max(1.0) as u64;
-    let lr = args.lr.unwrap_or(LR_TIMES_WIDTH / model.config.n_embd as f64);
+    let of_epoch =
+        FineTuning::new(lessons, teaching.n_together(), batch_rows, args.seed).n_batches_of_epoch();
+    let n_steps = (teaching.epochs(args) * of_epoch as f64 / n_batches as f64).ceil().max(1.0) as u64;
+    let lr = args.lr.unwrap_or(teaching.lr_times_width / model.config.n_embd as f64);
     LoopSettings {
         seed: args.seed,
         seq_len: args.seq_len as usize,
@@ -123,15 +189,20 @@ fn settings(
     }
 }
 
-fn report_lessons(args: &cli::TrainSft, lessons: &Lessons) {
+fn report_lessons(args: &cli::TuneArgs, teaching: &Teaching, lessons: &Lessons) {
     let summary = &lessons.summary;
     if args.watch.json {
         println!("{}", json!({ "event": "data", "lessons": summary }));
         return;
     }
+    let n_together = teaching.n_together() as u64;
     println!(
-        "{} conversations to learn from: {} tokens, of which {} are answers; {} held out",
-        summary.n_lessons, summary.n_tokens, summary.n_answer_tokens, summary.n_held_out
+        "{} {} to learn from: {} tokens, of which {} are learnt; {} held out",
+        summary.n_lessons / n_together,
+        if n_together == 2 { "pairs" } else { "conversations" },
+        summary.n_tokens,
+        summary.n_answer_tokens,
+        summary.n_held_out / n_together
     );
     for (n, what) in [
         (summary.n_duplicates, "left out: were there before"),
@@ -146,16 +217,16 @@ fn report_lessons(args: &cli::TrainSft, lessons: &Lessons) {
     summary.broken.iter().for_each(|record| eprintln!("daybreak: left out: {record}"));
 }
 
-fn report_plan(args: &cli::TrainSft, settings: &LoopSettings) {
+fn report_plan(args: &cli::TuneArgs, teaching: &Teaching, settings: &LoopSettings) {
     if args.watch.json {
         println!("{}", json!({ "event": "plan", "settings": settings }));
         return;
     }
     println!(
-        "{} steps of up to {} tokens ({} times each conversation), learning rate {:.2e}, {}\n",
+        "{} steps of up to {} tokens (each record {} times), learning rate {:.2e}, {}\n",
         settings.n_steps,
         settings.n_batches * settings.batch_rows as u64,
-        args.epochs,
+        teaching.epochs(args),
         settings.optimizer.lr,
         args.decay
     );
@@ -183,19 +254,18 @@ fn header<'a>(folder: &Path, model: &'a OpenModel, template: &'a ChatTemplate) -
 }
 
 /// Prints conversations with what is learnt marked: in colour, or in double brackets where there is none.
-fn show(corpus: &Corpus, model: &OpenModel, n: usize) -> Result<()> {
+fn show(corpus: &Corpus, model: &OpenModel, kind: LessonKind, n: usize) -> Result<()> {
     let mut shown = 0;
     let mut out = std::io::stdout().lock();
     let marks = if out.is_terminal() { ("\x1b[30;43m", "\x1b[0m") } else { ("[[", "]]") };
     let mut failure = Ok(());
     corpus.read_records(OnBroken::Stop, &mut |record| {
-        for chat in trainer::chats_of(record)? {
+        for lessons in trainer::lessons_of_record(&model.tokenizer, &model.template, kind, record)? {
             if shown == n {
                 return Ok(());
             }
             shown += 1;
-            let lessons = tokenizer::lessons(&model.tokenizer, &model.template, &chat);
-            for lesson in lessons.map_err(|error| error.to_string())? {
+            for lesson in lessons {
                 let n_learnt = lesson.is_answer.iter().filter(|&&is_answer| is_answer).count();
                 let text = marked(&model.tokenizer, &lesson, marks);
                 let head = format!("── {n_learnt} of {} tokens are learnt ──", lesson.tokens.len());
