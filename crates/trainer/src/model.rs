@@ -133,22 +133,22 @@ impl Model {
         &self.room.losses
     }
 
-    /// The logits of what comes behind the last of `tokens`, one sequence: `[vocab_size]`
-    pub fn next_logits(&mut self, pool: &Pool, parameters: &Parameters, tokens: &[u32]) -> Vec<f32> {
-        let positions: Vec<u32> = (0..tokens.len() as u32).collect();
-        let sequences = [Range { start: 0, end: tokens.len() }];
-        let batch =
-            TokenBatch { tokens, positions: &positions, sequences: &sequences, targets: &[], weights: &[] };
-        self.forward(pool, parameters, &batch);
+    /// The logits of what comes behind the last token of each sequence, of which none is empty:
+    /// `[n_sequences, vocab_size]`. Targets and weights are not looked at.
+    pub fn next_logits(&mut self, pool: &Pool, parameters: &Parameters, batch: &TokenBatch<'_>) -> Vec<f32> {
+        self.forward(pool, parameters, batch);
         let Model { config, precision, room: buffers, .. } = self;
         let (norm, output) = output_of(config, parameters);
-        let n_embd = config.n_embd;
-        let last = &buffers.x[(tokens.len() - 1) * n_embd..][..n_embd];
-        let h = room(&mut buffers.h, n_embd);
-        let inverses = room(&mut buffers.inverses, 1);
+        let (n, n_embd) = (batch.sequences.len(), config.n_embd);
+        let last = room(&mut buffers.update, n * n_embd);
+        for (last, sequence) in last.chunks_exact_mut(n_embd).zip(batch.sequences) {
+            last.copy_from_slice(&buffers.x[(sequence.end - 1) * n_embd..sequence.end * n_embd]);
+        }
+        let h = room(&mut buffers.h, n * n_embd);
+        let inverses = room(&mut buffers.inverses, n);
         kernels::rms_norm_forward(pool, last, norm, config.norm.eps, h, inverses);
-        let mut logits = vec![0.0; config.vocab_size];
-        let (h, output) = (Matrix::new(h, 1, n_embd), Matrix::new(output, config.vocab_size, n_embd));
+        let mut logits = vec![0.0; n * config.vocab_size];
+        let (h, output) = (Matrix::new(h, n, n_embd), Matrix::new(output, config.vocab_size, n_embd));
         kernels::matmul(pool, *precision, h, output.transposed(), &mut logits, Store::Replace);
         kernels::scale(pool, &mut logits, config.logit_scale);
         logits

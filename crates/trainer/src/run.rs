@@ -196,7 +196,7 @@ const MAX_ROLLBACKS: u32 = 3;
 /// Checkpoints that are kept.
 const N_KEPT: usize = 2;
 /// Tokens of a sample, and its temperature.
-const SAMPLE_LEN: usize = 60;
+const SAMPLE_LEN: usize = 40;
 const SAMPLE_TEMPERATURE: f32 = 0.7;
 
 impl Run<'_> {
@@ -317,11 +317,14 @@ impl Run<'_> {
             has_patience = patience.is_none_or(|most| state.n_since_best < most);
             watcher.tell(Event::Evaluated { step, loss, bits_per_byte, accuracy, is_best })?;
         }
-        for Prompt { text: prompt, tokens } in self.prompts.iter().filter(|_| step > 0) {
+        if step > 0 && !self.prompts.is_empty() {
             let ends = [&self.ends[..], self.tokenizer.end_of_generation_ids()].concat();
-            let sample = training.sample(tokens, SAMPLE_LEN, SAMPLE_TEMPERATURE, &ends);
-            let text = String::from_utf8_lossy(&self.tokenizer.decode(&sample)).into_owned();
-            watcher.tell(Event::Sample { step, prompt: prompt.clone(), text })?;
+            let prompts: Vec<&[TokenId]> = self.prompts.iter().map(|prompt| &prompt.tokens[..]).collect();
+            let samples = training.sample(&prompts, SAMPLE_LEN, SAMPLE_TEMPERATURE, &ends);
+            for (prompt, sample) in self.prompts.iter().zip(samples) {
+                let text = String::from_utf8_lossy(&self.tokenizer.decode(&sample)).into_owned();
+                watcher.tell(Event::Sample { step, prompt: prompt.text.clone(), text })?;
+            }
         }
         Ok(has_patience)
     }

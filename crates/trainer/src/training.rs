@@ -275,26 +275,42 @@ impl<'a> Training<'a> {
         evaluation
     }
 
-    /// Continues `prompt` by up to `n` tokens, each drawn at `temperature`, until one of `ends`.
+    /// Continues each prompt by up to `n` tokens, each drawn at `temperature`, until one of `ends`. All go through the
+    /// model together.
     pub fn sample(
         &mut self,
-        prompt: &[TokenId],
+        prompts: &[&[TokenId]],
         n: usize,
         temperature: f32,
         ends: &[TokenId],
-    ) -> Vec<TokenId> {
+    ) -> Vec<Vec<TokenId>> {
         let mut random = fastrand::Rng::with_seed(self.settings.seed);
-        let mut tokens = prompt.to_vec();
+        let mut texts: Vec<Vec<TokenId>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
+        let mut open: Vec<usize> = (0..texts.len()).filter(|&idx| !texts[idx].is_empty()).collect();
+        let mut rows = Rows::default();
         for _ in 0..n {
-            let from = tokens.len().saturating_sub(self.settings.seq_len);
-            let logits = self.model.next_logits(self.pool, &self.parameters, &tokens[from..]);
-            let token = draw(&logits, temperature, &mut random);
-            if ends.contains(&token) {
+            if open.is_empty() {
                 break;
             }
-            tokens.push(token);
+            rows.clear();
+            for &idx in &open {
+                let from = texts[idx].len().saturating_sub(self.settings.seq_len);
+                rows.push(texts[idx][from..].iter().map(|&token| (token, 0, 0.0)));
+            }
+            let logits = self.model.next_logits(self.pool, &self.parameters, &rows.batch());
+            let of_each = logits.chunks_exact(self.model.config().vocab_size);
+            let drawn: Vec<TokenId> = of_each.map(|logits| draw(logits, temperature, &mut random)).collect();
+            let mut drawn = drawn.into_iter();
+            open.retain(|&idx| {
+                let token = drawn.next().expect("one for each that is open");
+                let goes_on = !ends.contains(&token);
+                if goes_on {
+                    texts[idx].push(token);
+                }
+                goes_on
+            });
         }
-        tokens.split_off(prompt.len())
+        texts.into_iter().zip(prompts).map(|(mut text, prompt)| text.split_off(prompt.len())).collect()
     }
 
     /// Where the run is.

@@ -307,3 +307,29 @@ fn ten_steps_are_those_of_pytorch() {
         compare("weights_10", &parameters, 1.0, 2e-2);
     }
 }
+
+#[test]
+fn what_comes_next_is_what_the_loss_expects() {
+    let pool = Pool::new(2, Isa::detect()).unwrap();
+    let golden = Golden::read(&pool, "granite");
+    let n_vocab = golden.config.vocab_size;
+    let mut model = Model::new(golden.config.clone(), Precision::F32).unwrap();
+    let owned = Owned::new(&golden);
+    let (a, b) = (0..7, 7..19);
+    let positions: Vec<u32> = (0..7).chain(0..12).collect();
+    let batch = TokenBatch {
+        tokens: &[&owned.tokens[..7], &owned.tokens[..12]].concat(),
+        positions: &positions,
+        sequences: &[a, b],
+        targets: &[],
+        weights: &[],
+    };
+    let logits = model.next_logits(&pool, &golden.parameters, &batch);
+    for (logits, row) in logits.chunks_exact(n_vocab).zip([6, 11]) {
+        let sum = logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+        for (token, &logit) in logits.iter().enumerate() {
+            let expected = golden.log_probs[row * n_vocab + token];
+            assert!((f64::from(logit) - sum - f64::from(expected)).abs() < 1e-3, "row {row}, token {token}");
+        }
+    }
+}
