@@ -76,6 +76,8 @@ pub struct LoopState {
     pub best_loss: Option<f64>,
     /// Evaluations since then.
     pub n_since_best: u32,
+    /// Whether the run has come to its end, with its last step or before.
+    pub is_done: bool,
     /// Digest of the data; another would give another run.
     pub data_digest: String,
 }
@@ -97,6 +99,7 @@ impl LoopState {
             rate_factor: 1.0,
             best_loss: None,
             n_since_best: 0,
+            is_done: false,
             data_digest,
         }
     }

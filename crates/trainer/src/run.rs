@@ -223,7 +223,8 @@ impl Run<'_> {
         }
         let settings = training.settings().clone();
         let mut last_save = Instant::now();
-        while training.state().step < settings.n_steps && !watcher.has_enough {
+        let mut is_done = training.state().is_done;
+        while training.state().step < settings.n_steps && !is_done && !watcher.has_enough {
             let start = Instant::now();
             let report = training.step();
             let seconds = start.elapsed().as_secs_f64();
@@ -255,7 +256,8 @@ impl Run<'_> {
                 training.state_mut().seconds += start.elapsed().as_secs_f64();
                 if !has_patience {
                     watcher.tell(Event::StoppedEarly { step })?;
-                    break;
+                    is_done = true;
+                    continue;
                 }
             }
             if last_save.elapsed().as_secs_f64() >= settings.checkpoint_seconds {
@@ -264,9 +266,10 @@ impl Run<'_> {
                 last_save = Instant::now();
             }
         }
-        self.save(training)?;
         let (step, seconds) = (training.state().step, training.state().seconds);
-        if watcher.has_enough && step < settings.n_steps {
+        training.state_mut().is_done = is_done || step >= settings.n_steps;
+        self.save(training)?;
+        if !training.state().is_done {
             watcher.tell(Event::Saved { step })?;
             return Ok(Ending::Interrupted);
         }

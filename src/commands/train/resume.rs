@@ -24,8 +24,12 @@ pub(super) fn resume(args: &cli::TrainResume) -> Result<()> {
             folder.join("data").display()
         );
     }
-    if state.step >= file.settings.n_steps && folder.join("model.gguf").exists() {
-        println!("all {} steps are done: {}", state.step, folder.join("model.gguf").display());
+    if state.is_done && folder.join("model.gguf").exists() {
+        let model = folder.join("model.gguf");
+        match state.step < file.settings.n_steps {
+            true => println!("the run ended early, after {} steps: {}", state.step, model.display()),
+            false => println!("all {} steps are done: {}", state.step, model.display()),
+        }
         return Ok(());
     }
     let pool = Pool::new(n_threads(args.watch.threads)?.get(), isa()?)?;

@@ -263,5 +263,9 @@ fn patience_ends_a_run_that_no_longer_gains() {
     assert_eq!(place.go("still", &still, 2, &mut until(999)).unwrap(), Ending::Complete);
     // The evaluation before the first step is the best; three more are no better.
     assert_eq!(place.losses("still").len(), 6);
-    assert!(place.folder.path().join("still/model.gguf").exists());
+    let model = place.folder.path().join("still/model.gguf");
+    std::fs::remove_file(&model).unwrap();
+    assert_eq!(place.go("still", &still, 2, &mut until(999)).unwrap(), Ending::Complete);
+    assert_eq!(place.losses("still").len(), 6, "what has ended is not taken up again");
+    assert!(model.exists());
 }
