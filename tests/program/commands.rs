@@ -2,12 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::{daybreak, model, run, stderr, stdout};
-
-fn ok(output: std::process::Output) -> String {
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output)
-}
+use crate::{daybreak, model, ok, run, stderr};
 
 #[test]
 fn run_answers_and_the_same_seed_answers_the_same() {

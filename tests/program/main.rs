@@ -56,6 +56,17 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What it said, once it has ended well.
+#[track_caller]
+pub(crate) fn ok(output: Output) -> String {
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
+
+pub(crate) fn str(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
 /// It ended with exit code 1 and one line on standard error (beside the server's log) that holds every one of
 /// `parts`.
 #[track_caller]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{assert_one_line_error, daybreak, model, run, stderr, stdout};
+use crate::{assert_one_line_error, daybreak, model, ok, run, stderr, str};
 
 /// A small model of random weights without a tokenizer, F16.
 fn source() -> PathBuf {
@@ -14,15 +14,6 @@ fn source() -> PathBuf {
 
 fn text() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/perplexity/text.txt")
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
-
-fn ok(output: std::process::Output) -> String {
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output)
 }
 
 fn files(dir: &Path) -> Vec<String> {

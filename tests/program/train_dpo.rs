@@ -6,16 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::train_pretrain::{events, killed_after, pretrain, weights_of};
-use crate::{assert_one_line_error, model, run, stderr, stdout};
-
-fn ok(output: std::process::Output) -> String {
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output)
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
+use crate::{assert_one_line_error, model, ok, run, str};
 
 /// Polite answers are preferred to curt ones.
 fn pairs() -> String {

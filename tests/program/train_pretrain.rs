@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use kernels::{Isa, Pool, Precision};
 use serde_json::Value;
@@ -11,16 +11,7 @@ use tokenizer::Specials;
 use trainer::{Model, Parameters, Rows};
 use weights::{Gguf, ModelConfig};
 
-use crate::{assert_one_line_error, daybreak, run, stderr, stdout};
-
-fn ok(output: Output) -> String {
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output)
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
+use crate::{assert_one_line_error, daybreak, ok, run, str};
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

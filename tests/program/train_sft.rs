@@ -2,21 +2,11 @@
 //! nothing is refused.
 
 use std::path::Path;
-use std::process::Output;
 
 use serde_json::{Value, json};
 
 use crate::train_pretrain::{events, killed_after, pretrain, weights_of};
-use crate::{assert_one_line_error, model, run, stderr, stdout};
-
-fn ok(output: Output) -> String {
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output)
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
+use crate::{assert_one_line_error, model, ok, run, stderr, str};
 
 /// Colours and what is to be said of each.
 const ANSWERS: [(&str, &str); 4] =

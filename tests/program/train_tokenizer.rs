@@ -4,16 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{assert_one_line_error, run, stderr, stdout};
-
-fn ok(output: std::process::Output) -> String {
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output)
-}
-
-fn str(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
+use crate::{assert_one_line_error, ok, run, stderr, stdout, str};
 
 #[test]
 fn a_vocabulary_is_learnt_and_read_back() {
