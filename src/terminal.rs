@@ -51,6 +51,29 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     }
 }
 
+/// `12345678` → `12.3 million`.
+pub(crate) fn human_count(x: f64) -> String {
+    let (unit, name) = match x {
+        x if x >= 1e12 => (1e12, " trillion"),
+        x if x >= 1e9 => (1e9, " billion"),
+        x if x >= 1e6 => (1e6, " million"),
+        _ => return format!("{x:.0}"),
+    };
+    format!("{:.1}{name}", x / unit)
+}
+
+/// `3700` → `61.7 minutes`.
+pub(crate) fn human_duration(seconds: f64) -> String {
+    let (unit, name) = match seconds {
+        s if s < 90.0 => (1.0, "seconds"),
+        s if s < 5400.0 => (60.0, "minutes"),
+        s if s < 172_800.0 => (3600.0, "hours"),
+        s if s < 63_115_200.0 => (86_400.0, "days"),
+        _ => (31_557_600.0, "years"),
+    };
+    format!("{:.1} {name}", seconds / unit)
+}
+
 /// Bytes of a file, as text that a terminal may show: control characters are escaped, so that a model file
 /// cannot drive the terminal.
 pub(crate) fn printable(bytes: &[u8]) -> String {

@@ -1,11 +1,9 @@
 //! `daybreak train dpo`: a small model learns which of two answers is preferred, the same to the bit when its run was
 //! killed.
 
-use std::path::Path;
-
 use serde_json::json;
 
-use crate::train_pretrain::{events, killed_after, pretrain, weights_of};
+use crate::train_pretrain::{events, killed_after, pretrain, text, weights_of};
 use crate::{assert_one_line_error, model, ok, run, str};
 
 /// Polite answers are preferred to curt ones.
@@ -28,9 +26,8 @@ fn pairs() -> String {
 fn a_model_learns_which_answer_is_preferred() {
     let home = tempfile::tempdir().expect("a folder");
     let at = |name: &str| home.path().join(name);
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let (base, pairs_file) = (at("base"), at("pairs.jsonl"));
-    ok(run(home.path(), &pretrain(str(&docs), str(&base))));
+    ok(run(home.path(), &pretrain(str(&text()), str(&base))));
     std::fs::write(&pairs_file, pairs()).expect("written");
     let base_model = base.join("model.gguf");
     let shown =

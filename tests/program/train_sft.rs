@@ -1,11 +1,9 @@
 //! `daybreak train sft`: a small model learns to answer, the same to the bit when its run was killed, and what teaches
 //! nothing is refused.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
-use crate::train_pretrain::{events, killed_after, pretrain, weights_of};
+use crate::train_pretrain::{events, killed_after, pretrain, text, weights_of};
 use crate::{assert_one_line_error, model, ok, run, stderr, str};
 
 /// Colours and what is to be said of each.
@@ -35,9 +33,8 @@ fn chats() -> String {
 fn a_model_learns_to_answer_and_only_answers_are_learnt() {
     let home = tempfile::tempdir().expect("a folder");
     let at = |name: &str| home.path().join(name);
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let (base, texts, chats_file) = (at("base"), str(&docs).to_owned(), at("chats.jsonl"));
-    ok(run(home.path(), &pretrain(&texts, str(&base))));
+    let (base, chats_file) = (at("base"), at("chats.jsonl"));
+    ok(run(home.path(), &pretrain(str(&text()), str(&base))));
     std::fs::write(&chats_file, chats()).expect("written");
     let base_model = base.join("model.gguf");
 
@@ -48,7 +45,7 @@ fn a_model_learns_to_answer_and_only_answers_are_learnt() {
 
     let sft = |out: &str| -> Vec<String> {
         let mut args = vec!["train", "sft", str(&chats_file), "--model", str(&base_model), "--out", out];
-        args.extend(["--epochs", "40", "--lr", "0.01", "--seq-len", "100", "--step-tokens", "400"]);
+        args.extend(["--epochs", "60", "--lr", "0.01", "--seq-len", "100", "--step-tokens", "400"]);
         args.extend(["--batch-tokens", "200", "--held-out", "0.1", "--checkpoint-every", "1s", "--json"]);
         args.into_iter().map(str::to_owned).collect()
     };

@@ -13,7 +13,7 @@ use crate::rows::Rows;
 #[derive(Debug)]
 pub struct Batches<'a> {
     data: &'a Data,
-    document_token: TokenId,
+    end_token: TokenId,
     seed: u64,
     streams: Vec<Stream>,
 }
@@ -44,9 +44,9 @@ struct Segment {
 }
 
 impl<'a> Batches<'a> {
-    /// From the first token of the first epoch.
+    /// From the first token of the first epoch; behind each document stands `end_token`.
     #[must_use]
-    pub fn new(data: &'a Data, document_token: TokenId, seq_len: usize, seed: u64) -> Batches<'a> {
+    pub fn new(data: &'a Data, end_token: TokenId, seq_len: usize, seed: u64) -> Batches<'a> {
         let mut streams: Vec<Stream> = Vec::new();
         for (source_idx, (file, source)) in data.train.iter().zip(&data.summary.sources).enumerate() {
             let segments: Vec<Segment> = segments(file, seq_len).collect();
@@ -64,20 +64,20 @@ impl<'a> Batches<'a> {
                 n_rows: 0,
             });
         }
-        Batches { data, document_token, seed, streams }
+        Batches { data, end_token, seed, streams }
     }
 
     /// The next `n_rows` tokens. None come where there is no data.
     pub fn next(&mut self, n_rows: usize, rows: &mut Rows) {
         rows.clear();
-        let (data, document_token) = (self.data, self.document_token);
+        let (data, end_token) = (self.data, self.end_token);
         self.take(n_rows, &mut |source_idx, segment, from, n| {
             let file = &data.train[source_idx];
             let first = segment.start as usize + from;
             let end = segment.start as usize + segment.len as usize;
             rows.push((first..first + n).map(|at| {
                 let ends_document = segment.is_last && at + 1 == end;
-                let target = if ends_document { document_token } else { file.token(at + 1) };
+                let target = if ends_document { end_token } else { file.token(at + 1) };
                 (file.token(at), target, 1.0)
             }));
         });
@@ -164,7 +164,7 @@ pub(crate) fn order(seed: u64, source_idx: usize, epoch: u64, n: usize) -> Vec<u
 #[must_use]
 pub fn held_out_rows(
     data: &Data,
-    document_token: TokenId,
+    end_token: TokenId,
     seq_len: usize,
     n_rows: usize,
     counts: &dyn Fn(TokenId) -> bool,
@@ -183,7 +183,7 @@ pub fn held_out_rows(
             let n = left.min(segment.len as usize);
             rows.push((start..start + n).map(|at| {
                 let ends_document = segment.is_last && at + 1 == start + segment.len as usize;
-                let target = if ends_document { document_token } else { file.token(at + 1) };
+                let target = if ends_document { end_token } else { file.token(at + 1) };
                 (file.token(at), target, if counts(target) { 1.0 } else { 0.0 })
             }));
             left -= n;

@@ -46,14 +46,6 @@ pub enum DataError {
         /// What is wrong.
         what: String,
     },
-    /// Too little to learn anything from.
-    #[error("there are {found} tokens to learn from, at least {least} are needed; add more text")]
-    TooSmall {
-        /// Tokens outside of the held-out part.
-        found: u64,
-        /// One batch and a little.
-        least: u64,
-    },
 }
 
 /// What lies in a folder of tokens, kept there as `data.json`.
@@ -94,7 +86,7 @@ pub struct SourceSummary {
     pub n_held_out_tokens: u64,
     /// Bytes of text held out.
     pub n_held_out_bytes: u64,
-    /// Whether there was a single document, so that its end was held out.
+    /// Whether too few documents were there to hold any out, so that the end of the text was.
     pub held_out_within: bool,
 }
 
@@ -125,6 +117,11 @@ impl Data {
         let text = fs::read(&path).map_err(|source| DataError::Io { path: path.clone(), source })?;
         let summary: DataSummary = serde_json::from_slice(&text)
             .map_err(|error| DataError::Description { path: path.clone(), what: error.to_string() })?;
+        Data::map(folder, summary)
+    }
+
+    /// Maps the files that a description tells of.
+    fn map(folder: &Path, summary: DataSummary) -> Result<Data, DataError> {
         let mut data = Data { train: Vec::new(), held_out: Vec::new(), summary };
         for idx in 0..data.summary.sources.len() {
             data.train.push(TokenFile::open(&train_path(folder, idx), data.summary.vocab_size)?);

@@ -80,20 +80,20 @@ pub fn depth_for(flops: f64, vocab_size: Option<usize>, seq_len: usize) -> usize
 }
 
 /// Tokens of a step for a run over `n_tokens`, a power of two: they grow as the run's length to the power of 0.383
-/// (Bergsma et al. 2025, arXiv:2505.13738; its factor is for AdamW and a fixed share of lost efficiency, ours is what
-/// was best for small runs).
+/// (Bergsma et al. 2025, arXiv:2505.13738). The factor is a guess for small runs.
 #[must_use]
 pub fn step_tokens_for(n_tokens: u64) -> usize {
     let wanted = 25.0 * (n_tokens as f64).powf(0.383);
     1 << wanted.log2().round().clamp(11.0, 20.0) as u32
 }
 
-/// Tokens of a step for which the learning rates below were found.
+/// Tokens of a step to which the learning rates below belong.
 const REFERENCE_STEP_TOKENS: f64 = 16_384.0;
-/// Width for which they were found.
+/// Width to which they belong.
 const REFERENCE_EMBD: f64 = 256.0;
 
-/// How weights follow their gradient. Rates shrink with the root of the width and grow with that of the step.
+/// How weights follow their gradient. The rates are a start, tried at half and twice on two short runs (`docs/LOG.md`),
+/// not swept. Rates shrink with the root of the width and grow with that of the step.
 #[must_use]
 pub fn optimizer_for(matrices: MatrixOptimizer, n_embd: usize, step_tokens: usize) -> OptimizerSettings {
     let by_width = (REFERENCE_EMBD / n_embd as f64).sqrt();

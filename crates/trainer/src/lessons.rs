@@ -141,17 +141,18 @@ pub fn prepare_lessons(task: &PrepareLessons<'_>, folder: &Path) -> Result<Lesso
     if summary.n_lessons == 0 {
         return Err(DataError::Corpus(CorpusError::NothingToLearn));
     }
+    let mut lessons = Lessons::map(&beside, summary)?;
     let mut hasher = Xxh3::new();
-    for part in PARTS {
-        hasher.update(TokenFile::open(&path_of(&beside, part, "tokens"), vocab_size)?.content());
-        hasher.update(TokenFile::open(&path_of(&beside, part, "answers"), N_MARKS)?.content());
+    for part in [&lessons.train, &lessons.held_out] {
+        hasher.update(part.tokens.content());
+        hasher.update(part.answers.content());
     }
-    summary.digest = format!("{:032x}", hasher.digest128());
-    let text = serde_json::to_vec_pretty(&summary).expect("plain numbers and texts");
+    lessons.summary.digest = format!("{:032x}", hasher.digest128());
+    let text = serde_json::to_vec_pretty(&lessons.summary).expect("plain numbers and texts");
     let mut file = AtomicFile::create(&beside.join(DESCRIPTION)).map_err(io)?;
     file.write_all(&text).and_then(|()| file.finish()).map_err(io)?;
     fs::rename(&beside, folder).and_then(|()| weights::sync_folder_of(folder)).map_err(io)?;
-    Lessons::open(folder)
+    Ok(lessons)
 }
 
 /// The lessons of a record, conversation by conversation or the two of a pair together.
@@ -253,6 +254,11 @@ impl Lessons {
         let text = fs::read(&path).map_err(|source| DataError::Io { path: path.clone(), source })?;
         let summary: LessonsSummary = serde_json::from_slice(&text)
             .map_err(|error| DataError::Description { path: path.clone(), what: error.to_string() })?;
+        Lessons::map(folder, summary)
+    }
+
+    /// Maps the files that a description tells of.
+    fn map(folder: &Path, summary: LessonsSummary) -> Result<Lessons, DataError> {
         let part = |name: &str| -> Result<Part, DataError> {
             let tokens = TokenFile::open(&path_of(folder, name, "tokens"), summary.vocab_size)?;
             let answers = TokenFile::open(&path_of(folder, name, "answers"), N_MARKS)?;

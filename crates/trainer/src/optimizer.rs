@@ -97,12 +97,6 @@ impl Optimizer {
         Optimizer { settings, step: 0, means, squares, room: Default::default() }
     }
 
-    /// Steps taken.
-    #[must_use]
-    pub fn n_steps(&self) -> u64 {
-        self.step
-    }
-
     /// What is kept beside each tensor under a name: its running mean, and of squares where AdamW moves it.
     pub fn state(&self) -> impl Iterator<Item = (&'static str, &TensorSpec, &[f32])> {
         let settings = self.settings;

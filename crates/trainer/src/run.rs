@@ -47,6 +47,8 @@ pub enum Event {
         grad_norm: f64,
         /// Tokens so far.
         n_tokens: f64,
+        /// How often all of the data was seen so far.
+        epochs: f64,
         /// Tokens of this step per second.
         tokens_per_second: f64,
         /// Seconds so far.
@@ -237,6 +239,7 @@ impl Run<'_> {
                 rate: report.rate,
                 grad_norm: report.grad_norm,
                 n_tokens: state.n_tokens,
+                epochs: training.n_epochs(),
                 tokens_per_second: report.n_rows as f64 / seconds,
                 seconds: state.seconds,
             })?;

@@ -55,7 +55,7 @@ impl RunData {
         let settings = &file.settings;
         match self {
             RunData::Texts(data) => {
-                let batches = Batches::new(data, file.document_token, settings.seq_len, settings.seed);
+                let batches = Batches::new(data, file.end_token, settings.seq_len, settings.seed);
                 Box::new(Pretraining::new(batches, settings.batch_rows))
             }
             RunData::Lessons(lessons) => {
@@ -76,7 +76,7 @@ impl RunData {
         match self {
             RunData::Texts(data) => {
                 let counts = |token| !tokenizer.is_control(token);
-                held_out_rows(data, file.document_token, settings.seq_len, settings.eval_rows, &counts)
+                held_out_rows(data, file.end_token, settings.seq_len, settings.eval_rows, &counts)
             }
             RunData::Lessons(lessons) => lessons.held_out_rows(settings.batch_rows, 1),
             RunData::Pairs(lessons, _) => lessons.held_out_rows(settings.batch_rows, 2),

@@ -38,6 +38,8 @@ pub struct RunFile {
     pub beta: Option<f64>,
     /// What every document begins with.
     pub document_token: TokenId,
+    /// What is to be said where one ends.
+    pub end_token: TokenId,
     /// Texts that the model goes on with at every evaluation.
     pub prompts: Vec<String>,
     /// Number format of the model's matrices: `F32`, `F16` or `BF16`.
@@ -74,12 +76,21 @@ impl RunFile {
     pub fn new(
         stage: Stage,
         settings: LoopSettings,
-        document_token: TokenId,
+        [document_token, end_token]: [TokenId; 2],
         prompts: Vec<String>,
         model_type: &str,
     ) -> RunFile {
         let model_type = model_type.to_owned();
-        RunFile { version: VERSION, stage, settings, beta: None, document_token, prompts, model_type }
+        RunFile {
+            version: VERSION,
+            stage,
+            settings,
+            beta: None,
+            document_token,
+            end_token,
+            prompts,
+            model_type,
+        }
     }
 
     /// Reads the file of a run's folder.

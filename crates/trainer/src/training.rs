@@ -76,8 +76,6 @@ pub struct StepReport {
     pub rate: f64,
     /// Tokens that went through.
     pub n_rows: usize,
-    /// Share of choices that are as they should be, where there are any.
-    pub accuracy: Option<f64>,
     /// Why the weights were left as they are.
     pub left_out: Option<Anomaly>,
 }
@@ -192,7 +190,6 @@ impl<'a> Training<'a> {
     pub fn step(&mut self) -> StepReport {
         self.gradient.clear();
         let (mut loss, mut weight, mut n_rows) = (0.0, 0.0, 0);
-        let (mut n_right, mut n_choices) = (0, 0);
         for _ in 0..self.settings.n_batches {
             self.objective.next(&mut self.rows);
             let weighs = self.objective.weighs_answers();
@@ -201,8 +198,6 @@ impl<'a> Training<'a> {
                 let weighed = self.objective.weigh(self.model.losses(), &mut self.rows);
                 loss += weighed.loss;
                 weight += weighed.n as f64;
-                n_right += weighed.n_right;
-                n_choices += weighed.n;
             }
             let batch = self.rows.batch();
             let own = self.model.loss_and_gradient(self.pool, &self.parameters, &batch, &mut self.gradient);
@@ -231,8 +226,7 @@ impl<'a> Training<'a> {
         self.state.step += 1;
         self.state.n_batches += self.settings.n_batches;
         self.state.n_tokens += n_rows as f64;
-        let accuracy = (n_choices > 0).then(|| n_right as f64 / n_choices as f64);
-        StepReport { loss, grad_norm, rate, n_rows, accuracy, left_out }
+        StepReport { loss, grad_norm, rate, n_rows, left_out }
     }
 
     fn anomaly(&self, loss: f64, grad_norm: f64) -> Option<Anomaly> {
@@ -246,7 +240,7 @@ impl<'a> Training<'a> {
 
     fn remember(&mut self, loss: f64) {
         let state = &mut self.state;
-        if state.step == 0 {
+        if state.n_updates == 0 {
             state.loss_mean = loss;
         }
         let distance = loss - state.loss_mean;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use trainer::plan::{Money, TOKENS_PER_PARAMETER, gpt3};
 
 use super::Report;
-use crate::terminal::human_bytes;
+use crate::terminal::{human_bytes, human_count, human_duration};
 
 impl Report {
     pub(super) fn write_table(&self, out: &mut impl Write) -> Result<()> {
@@ -17,8 +17,8 @@ impl Report {
                 "best spent   {} FLOPs on {} parameters and {} tokens ({TOKENS_PER_PARAMETER} for each; Hoffmann et al. 2022, \
                  arXiv:2203.15556)",
                 flops(optimum.flops),
-                big(optimum.parameters),
-                big(optimum.tokens)
+                human_count(optimum.parameters),
+                human_count(optimum.tokens)
             )?;
         }
         self.write_model(out)?;
@@ -39,19 +39,20 @@ impl Report {
             config.n_embd,
             config.vocab_size
         )?;
-        let output = if n.output > 0 { format!(", output {}", big(n.output as f64)) } else { String::new() };
+        let output =
+            if n.output > 0 { format!(", output {}", human_count(n.output as f64)) } else { String::new() };
         writeln!(
             out,
             "parameters   {}: layers {}, embeddings {}{output}, norms and biases {}",
-            big(n.total as f64),
-            big(n.layers as f64),
-            big(n.embeddings as f64),
-            big(n.vectors as f64)
+            human_count(n.total as f64),
+            human_count(n.layers as f64),
+            human_count(n.embeddings as f64),
+            human_count(n.vectors as f64)
         )?;
         writeln!(
             out,
             "tokens       {}, {:.1} for each parameter, in sequences of {}",
-            big(plan.tokens as f64),
+            human_count(plan.tokens as f64),
             plan.tokens_per_parameter(),
             plan.seq_len
         )?;
@@ -102,7 +103,7 @@ impl Report {
 
     fn write_cost(&self, out: &mut impl Write) -> Result<()> {
         let (cost, machines) = (&self.cost, &self.machine.machines);
-        writeln!(out, "time         {}", duration(cost.seconds))?;
+        writeln!(out, "time         {}", human_duration(cost.seconds))?;
         match cost.kilowatt_hours.zip(machines.watts) {
             Some((kwh, watts)) => writeln!(
                 out,
@@ -250,16 +251,6 @@ fn significant(x: f64) -> String {
 }
 
 /// `174604259328` → `174.6 billion`.
-fn big(x: f64) -> String {
-    let (unit, name) = match x {
-        x if x >= 1e12 => (1e12, " trillion"),
-        x if x >= 1e9 => (1e9, " billion"),
-        x if x >= 1e6 => (1e6, " million"),
-        _ => return format!("{x:.0}"),
-    };
-    format!("{:.1}{name}", x / unit)
-}
-
 fn flops(x: f64) -> String {
     format!("{x:.2e}")
 }
@@ -267,17 +258,6 @@ fn flops(x: f64) -> String {
 /// As `human_bytes`, and terabytes.
 fn bytes(n: u64) -> String {
     if n < 1_000_000_000_000 { human_bytes(n) } else { format!("{:.2} TB", n as f64 / 1e12) }
-}
-
-fn duration(seconds: f64) -> String {
-    let (unit, name) = match seconds {
-        s if s < 90.0 => (1.0, "seconds"),
-        s if s < 5400.0 => (60.0, "minutes"),
-        s if s < 172_800.0 => (3600.0, "hours"),
-        s if s < 63_115_200.0 => (86_400.0, "days"),
-        _ => (31_557_600.0, "years"),
-    };
-    format!("{:.1} {name}", seconds / unit)
 }
 
 fn energy(kwh: f64) -> String {
@@ -294,7 +274,7 @@ fn money(money: &Money) -> String {
         x if x < 0.01 => format!("{x:.1e} {currency}"),
         x if x < 10_000.0 => format!("{x:.2} {currency}"),
         x if x < 1e6 => format!("{x:.0} {currency}"),
-        x => format!("{} {currency}", big(x)),
+        x => format!("{} {currency}", human_count(x)),
     }
 }
 
@@ -304,13 +284,13 @@ mod tests {
 
     #[test]
     fn figures_read_as_people_say_them() {
-        assert_eq!(big(174_604_259_328.0), "174.6 billion");
-        assert_eq!(big(999_999.0), "999999");
+        assert_eq!(human_count(174_604_259_328.0), "174.6 billion");
+        assert_eq!(human_count(999_999.0), "999999");
         assert_eq!(flops(3.1856e23), "3.19e23");
         assert_eq!(bytes(2_793_668_149_248), "2.79 TB");
-        assert_eq!(duration(28_800.0), "8.0 hours");
-        assert_eq!(duration(1.3e6), "15.0 days");
-        assert_eq!(duration(355.0 * 31_557_600.0), "355.0 years");
+        assert_eq!(human_duration(28_800.0), "8.0 hours");
+        assert_eq!(human_duration(1.3e6), "15.0 days");
+        assert_eq!(human_duration(355.0 * 31_557_600.0), "355.0 years");
         assert_eq!(energy(1_082_000.0), "1082 MWh");
         assert_eq!(significant(300.0), "300");
         assert_eq!(significant(10_000.0), "10000");

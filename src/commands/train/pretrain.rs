@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use kernels::Pool;
@@ -28,7 +28,7 @@ use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::{ModelSettings, isa};
 use crate::progress::CountBar;
-use crate::terminal::{Interrupted, human_bytes};
+use crate::terminal::{Interrupted, human_bytes, human_count, human_duration};
 
 /// Steps that are tried before the start; the first, which touches everything for the first time, does not count.
 const TRIAL_STEPS: u32 = 3;
@@ -51,14 +51,14 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     let depth = depth(args, &pool, products);
     let new = NewFolder::create(&args.output)?;
     let (tokenizer, vocabulary) = tokenizer(args, &sources, depth)?;
-    let document_token = document_token(&tokenizer)?;
-    let data = prepare(args, &sources, &tokenizer, document_token)?;
+    let document_tokens = document_tokens(&tokenizer)?;
+    let data = prepare(args, &sources, &tokenizer, document_tokens[0])?;
     report_data(args, &data);
 
     let seq_len = args.seq_len as usize;
     let shape = trainer::decoder_shape(depth, tokenizer.vocab_size(), seq_len, args.tied);
     let mut plan = Plan::new(args, &shape, products, &data)?;
-    let trial = try_steps(&pool, &plan.settings, &shape, &data, document_token)?;
+    let trial = try_steps(&pool, &plan.settings, &shape, &data, document_tokens[1])?;
     if let Some(budget) = args.budget {
         let n_tokens = budget * BUDGET_FOR_STEPS * trial.tokens_per_second;
         plan = plan.for_tokens(args, &shape, n_tokens as u64);
@@ -71,7 +71,7 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
         true => DEFAULT_SAMPLES.map(str::to_owned).to_vec(),
         false => args.samples.clone(),
     };
-    let file = RunFile::new(Stage::Pretrain, plan.settings, document_token, prompts, &args.model_type);
+    let file = RunFile::new(Stage::Pretrain, plan.settings, document_tokens, prompts, &args.model_type);
     file.write(&args.output)?;
     new.keep();
     let config = shape.config();
@@ -188,12 +188,16 @@ fn on_broken(args: &cli::TrainPretrain) -> OnBroken {
     if args.skip_broken { OnBroken::Skip } else { OnBroken::Stop }
 }
 
-/// What every document begins with: what the vocabulary says, else the token that ends texts.
-fn document_token(tokenizer: &Tokenizer) -> Result<TokenId> {
-    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
-    bos.or_else(|| tokenizer.token_id(b"<|endoftext|>"))
-        .or_else(|| tokenizer.eos())
-        .context("the vocabulary has no token that could stand between documents, such as <|endoftext|>")
+/// What every document begins with, and what is to be said where one ends: what the vocabulary says, else for both the
+/// token that stands between texts.
+fn document_tokens(tokenizer: &Tokenizer) -> Result<[TokenId; 2]> {
+    if let (Some(bos), Some(eos), true) = (tokenizer.bos(), tokenizer.eos(), tokenizer.adds_bos()) {
+        return Ok([bos, eos]);
+    }
+    let between = tokenizer.token_id(b"<|endoftext|>").or_else(|| tokenizer.eos());
+    let between = between
+        .context("the vocabulary has no token that could stand between documents, such as <|endoftext|>")?;
+    Ok([between; 2])
 }
 
 fn prepare(
@@ -232,7 +236,7 @@ fn report_data(args: &cli::TrainPretrain, data: &Data) {
         return;
     }
     for (text, source) in args.texts.iter().zip(&data.summary.sources) {
-        let held_out = if source.held_out_within { " (the end of its only document)" } else { "" };
+        let held_out = if source.held_out_within { " (its end)" } else { "" };
         println!(
             "{text}: {} in {} documents, {} tokens; {} held out{held_out}",
             human_bytes(source.n_bytes + source.n_held_out_bytes),
@@ -324,8 +328,8 @@ impl Plan {
     }
 }
 
-fn objective<'a>(data: &'a Data, settings: &LoopSettings, document_token: TokenId) -> Box<Pretraining<'a>> {
-    let batches = Batches::new(data, document_token, settings.seq_len, settings.seed);
+fn objective<'a>(data: &'a Data, settings: &LoopSettings, end_token: TokenId) -> Box<Pretraining<'a>> {
+    let batches = Batches::new(data, end_token, settings.seq_len, settings.seed);
     Box::new(Pretraining::new(batches, settings.batch_rows))
 }
 
@@ -343,11 +347,11 @@ fn try_steps(
     settings: &LoopSettings,
     shape: &DecoderShape,
     data: &Data,
-    document_token: TokenId,
+    end_token: TokenId,
 ) -> Result<Trial> {
     let config = shape.config();
     let parameters = trainer::initial_parameters(&config, settings.seed);
-    let objective = objective(data, settings, document_token);
+    let objective = objective(data, settings, end_token);
     let mut training = Training::new(pool, settings.clone(), objective, config, parameters, String::new())?;
     let mut fastest = 0.0f64;
     let mut first_loss = 0.0;
@@ -440,29 +444,7 @@ fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, tri
         human_bytes(trial.peak_memory),
         trial.first_loss
     );
-    println!("expected   {} for all steps\n", human_time(seconds));
-}
-
-/// `12,345,678` → `12.3M`.
-fn human_count(n: f64) -> String {
-    match n {
-        _ if n < 1e3 => format!("{n:.0}"),
-        _ if n < 1e6 => format!("{:.1}K", n / 1e3),
-        _ if n < 1e9 => format!("{:.1}M", n / 1e6),
-        _ => format!("{:.2}B", n / 1e9),
-    }
-}
-
-/// `3700` → `1 h 2 min`.
-fn human_time(seconds: f64) -> String {
-    let duration = Duration::from_secs_f64(seconds.clamp(0.0, 1e12));
-    let (hours, minutes) = (duration.as_secs() / 3600, duration.as_secs() / 60 % 60);
-    match hours {
-        0 if minutes == 0 => format!("{seconds:.0} s"),
-        0 => format!("{minutes} min {} s", duration.as_secs() % 60),
-        1..48 => format!("{hours} h {minutes} min"),
-        _ => format!("{:.1} days", seconds / 86_400.0),
-    }
+    println!("expected   {} for all steps\n", human_duration(seconds));
 }
 
 /// What every model file of the run says beside its tensors.

@@ -46,7 +46,7 @@ pub(super) fn begin(
         tokenizer: &tokenizer,
         held_out: data.held_out(file, &tokenizer),
         prompts: prompts(file, &tokenizer, &vocabulary)?,
-        ends: vec![file.document_token],
+        ends: vec![file.end_token],
         model_type: model_type(&file.model_type)?,
     };
     go(&run, &mut training, json)

@@ -123,12 +123,13 @@ fn tune(args: &cli::TuneArgs, teaching: &Teaching) -> Result<()> {
         _ => RunData::Lessons(Box::new(lessons)),
     };
     drop(reader);
-    let document_token = model.tokenizer.bos().or_else(|| model.tokenizer.eos()).unwrap_or_default();
+    let eos = model.tokenizer.eos().unwrap_or_default();
+    let bos = model.tokenizer.bos().unwrap_or(eos);
     let prompts = match args.samples.is_empty() {
         true => DEFAULT_SAMPLES.map(str::to_owned).to_vec(),
         false => args.samples.clone(),
     };
-    let mut file = RunFile::new(teaching.stage, settings, document_token, prompts, &args.model_type);
+    let mut file = RunFile::new(teaching.stage, settings, [bos, eos], prompts, &args.model_type);
     file.beta = teaching.beta;
     file.write(folder)?;
     new.keep();

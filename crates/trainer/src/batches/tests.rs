@@ -143,3 +143,16 @@ fn what_is_held_out_is_always_the_same_and_counts_text_only() {
     assert!((n / 2..n / 2 + 3).contains(&some), "{some} of {n}");
     assert!(held_out_rows(&data, DOCUMENT, 16, 0, &|_| true).is_empty());
 }
+
+#[test]
+fn a_document_ends_with_the_token_that_ends_texts() {
+    const END: TokenId = 1;
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), [None, None]);
+    let rows = taken(&mut Batches::new(&data, END, 16, 7), data.n_tokens() as usize);
+    let n_documents: usize = data.train.iter().map(TokenFile::n_documents).sum();
+    assert_eq!(rows.batch().targets.iter().filter(|&&target| target == END).count(), n_documents);
+    assert!(!rows.batch().targets.contains(&DOCUMENT), "nobody has to say how a text begins");
+    let held_out = held_out_rows(&data, END, 16, 1_000_000, &|_| true);
+    assert!(held_out.iter().all(|rows| !rows.batch().targets.contains(&DOCUMENT)));
+}

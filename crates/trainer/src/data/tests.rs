@@ -136,6 +136,20 @@ fn of_a_single_document_the_end_is_held_out() {
 }
 
 #[test]
+fn something_is_learnt_and_something_held_out_whatever_the_draw() {
+    let folder = tempfile::tempdir().unwrap();
+    for i in 0..12 {
+        let text = format!("{i} the rain in the main ").repeat(40);
+        let sources = [records(folder.path(), "a.jsonl", std::slice::from_ref(&text))];
+        let data = Task { held_out_share: 0.5, ..Task::default() }.run(folder.path(), &sources).unwrap();
+        let (train, held_out) = (texts(&data.train[0]), texts(&data.held_out[0]));
+        assert_eq!(format!("{}{}", train[0], held_out[0]), text);
+        assert_eq!(std::fs::read_dir(folder.path().join("data")).unwrap().count(), 3);
+        std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+    }
+}
+
+#[test]
 fn other_languages_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let english = "This is a sentence in English, which is long enough to be recognised as such.";

@@ -150,6 +150,14 @@ impl TokenFile {
     }
 }
 
+/// A file of tokens that is complete.
+pub(crate) struct Written {
+    pub(super) path: PathBuf,
+    pub(super) n_tokens: u64,
+    /// Bytes of text.
+    pub(super) n_bytes: u64,
+}
+
 /// A file of tokens on its way.
 pub(crate) struct TokenFileWriter {
     path: PathBuf,
@@ -218,7 +226,7 @@ impl TokenFileWriter {
     }
 
     /// Completes the file.
-    pub(crate) fn finish(mut self) -> io::Result<PathBuf> {
+    pub(crate) fn finish(mut self) -> io::Result<Written> {
         let end = HEAD_LEN + self.n_tokens as usize * self.id_len;
         self.out.write_all(&vec![0; end.next_multiple_of(8) - end])?;
         for start in &self.starts {
@@ -235,6 +243,6 @@ impl TokenFileWriter {
         self.out.write_all(&head)?;
         self.out.flush()?;
         self.out.get_ref().sync_all()?;
-        Ok(self.path)
+        Ok(Written { path: self.path, n_tokens: self.n_tokens, n_bytes: self.n_bytes })
     }
 }

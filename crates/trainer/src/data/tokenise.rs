@@ -17,7 +17,7 @@ use whatlang::Lang;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::selection::{Part, Selection};
-use super::token_file::{TokenFile, TokenFileWriter};
+use super::token_file::{TokenFile, TokenFileWriter, Written};
 use super::{DESCRIPTION, Data, DataError, DataSummary, SourceSummary, held_out_path, train_path};
 use crate::corpus::{Corpus, CorpusError, CorpusSummary, OnBroken, Piece};
 
@@ -88,14 +88,15 @@ pub fn prepare_data(
         before += source.corpus.bytes_on_disk();
     }
     let vocab_size = task.tokenizer.vocab_size();
-    let digest = digest(task.tokenizer, &beside, sources.len(), vocab_size)?;
-    let summary = DataSummary { sources, vocab_size, digest };
-    let text = serde_json::to_vec_pretty(&summary).expect("plain numbers and texts");
+    // Mapped once: what is mapped stays so when the folder gets its name.
+    let mut data = Data::map(&beside, DataSummary { sources, vocab_size, digest: String::new() })?;
+    data.summary.digest = digest(task.tokenizer, &data);
+    let text = serde_json::to_vec_pretty(&data.summary).expect("plain numbers and texts");
     let description = beside.join(DESCRIPTION);
     let mut file = AtomicFile::create(&description).map_err(io)?;
     file.write_all(&text).and_then(|()| file.finish()).map_err(io)?;
     fs::rename(&beside, folder).and_then(|()| weights::sync_folder_of(folder)).map_err(io)?;
-    Data::open(folder)
+    Ok(data)
 }
 
 /// Where the folder lies until it is whole.
@@ -106,24 +107,18 @@ fn beside(folder: &Path) -> PathBuf {
 }
 
 /// Of the vocabulary and of all files.
-fn digest(
-    tokenizer: &Tokenizer,
-    folder: &Path,
-    n_sources: usize,
-    vocab_size: usize,
-) -> Result<String, DataError> {
+fn digest(tokenizer: &Tokenizer, data: &Data) -> String {
     let mut hasher = Xxh3::new();
-    for id in 0..vocab_size {
+    for id in 0..tokenizer.vocab_size() {
         let piece = tokenizer.piece(id as TokenId);
         hasher.update(&(piece.len() as u64).to_le_bytes());
         hasher.update(piece);
     }
-    for idx in 0..n_sources {
-        for path in [train_path(folder, idx), held_out_path(folder, idx)] {
-            hasher.update(TokenFile::open(&path, vocab_size)?.content());
-        }
+    for (train, held_out) in data.train.iter().zip(&data.held_out) {
+        hasher.update(train.content());
+        hasher.update(held_out.content());
     }
-    Ok(format!("{:032x}", hasher.digest128()))
+    format!("{:032x}", hasher.digest128())
 }
 
 /// What happens to the document at hand.
@@ -215,7 +210,7 @@ fn add_reading(summary: &mut SourceSummary, read: &CorpusSummary) {
     summary.name_broken(&read.broken);
 }
 
-/// Completes both files; the end of the only document is held out where there is no other to hold out.
+/// Completes both files; where one has no document, the end of all that there is is held out.
 fn finish(
     task: &PrepareData<'_>,
     files: [TokenFileWriter; 2],
@@ -223,37 +218,38 @@ fn finish(
 ) -> io::Result<()> {
     let [train, held_out] = files;
     summary.n_documents = (train.n_documents() + held_out.n_documents()) as u64;
-    let nothing_held_out = held_out.n_tokens() == 0 && task.held_out_share > 0.0;
-    let train_path = train.finish()?;
-    let held_out_path = held_out.finish()?;
-    let vocab_size = task.tokenizer.vocab_size();
-    let open = |path: &Path| TokenFile::open(path, vocab_size).map_err(io::Error::other);
-    if nothing_held_out {
-        summary.held_out_within = true;
-        split_end(task, &open(&train_path)?, &train_path, &held_out_path)?;
+    // Of few documents all may have been drawn for one part.
+    let is_one_sided = train.n_tokens() == 0 || held_out.n_tokens() == 0;
+    summary.held_out_within = is_one_sided && task.held_out_share > 0.0;
+    let (mut train, mut held_out) = (train.finish()?, held_out.finish()?);
+    if summary.held_out_within {
+        let whole = train.path.with_extension("whole");
+        fs::rename(if train.n_tokens == 0 { &held_out.path } else { &train.path }, &whole)?;
+        let all = TokenFile::open(&whole, task.tokenizer.vocab_size()).map_err(io::Error::other)?;
+        (train, held_out) = split_end(task, &all, &train.path, &held_out.path)?;
+        fs::remove_file(whole)?;
     }
-    let (train, held_out) = (open(&train_path)?, open(&held_out_path)?);
-    summary.n_tokens = train.n_tokens();
-    summary.n_bytes = train.n_bytes();
-    summary.n_held_out_tokens = held_out.n_tokens();
-    summary.n_held_out_bytes = held_out.n_bytes();
+    summary.n_tokens = train.n_tokens;
+    summary.n_bytes = train.n_bytes;
+    summary.n_held_out_tokens = held_out.n_tokens;
+    summary.n_held_out_bytes = held_out.n_bytes;
     Ok(())
 }
 
-/// Writes both files anew, with the share that is held out taken from the end.
+/// Writes both files, with the share that is held out taken from the end.
 fn split_end(
     task: &PrepareData<'_>,
     all: &TokenFile,
     train_path: &Path,
     held_out_path: &Path,
-) -> io::Result<()> {
+) -> io::Result<(Written, Written)> {
     let vocab_size = task.tokenizer.vocab_size();
     let n_tokens = all.n_tokens() as usize;
     let cut = n_tokens - (n_tokens as f64 * task.held_out_share).ceil() as usize;
-    // A mapped file is not written to: another takes its place.
-    let anew = train_path.with_extension("anew");
-    let mut parts =
-        [TokenFileWriter::create(&anew, vocab_size)?, TokenFileWriter::create(held_out_path, vocab_size)?];
+    let mut parts = [
+        TokenFileWriter::create(train_path, vocab_size)?,
+        TokenFileWriter::create(held_out_path, vocab_size)?,
+    ];
     let n_bytes = |token: TokenId| {
         if task.tokenizer.is_control(token) { 0 } else { task.tokenizer.piece(token).len() as u64 }
     };
@@ -271,10 +267,8 @@ fn split_end(
             }
         }
     }
-    for part in parts {
-        part.finish()?;
-    }
-    fs::rename(anew, train_path)
+    let [train, held_out] = parts;
+    Ok((train.finish()?, held_out.finish()?))
 }
 
 /// Reads, chooses and sends.

@@ -178,6 +178,7 @@ fn what_a_kill_cuts_off_is_done_again() {
         rate: 1.0,
         grad_norm: 1.0,
         n_tokens: 1.0,
+        epochs: 1.0,
         tokens_per_second: 1.0,
         seconds: 1.0,
     };
