@@ -257,6 +257,12 @@ pub(crate) fn pack_scales_and_mins(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12]
 /// # Panics
 /// When `src` does not consist of whole blocks or `dst` has another length.
 pub fn dequantize(ty: WeightType, src: &[u8], dst: &mut [f32]) {
+    unpack(ty, src, dst);
+}
+
+/// As [`dequantize`], compiled for the vectors of whoever calls it.
+#[inline(always)]
+pub(crate) fn unpack(ty: WeightType, src: &[u8], dst: &mut [f32]) {
     assert!(src.len().is_multiple_of(ty.block_bytes()), "{} data must consist of whole blocks", ty.name());
     let n = src.len() / ty.block_bytes() * ty.block_len();
     assert_eq!(dst.len(), n, "{} weights need as many floats", ty.name());
@@ -295,6 +301,7 @@ pub fn dequantize_rows(
     });
 }
 
+#[inline(always)]
 fn dequantize_q4_0(block: &BlockQ4_0, w: &mut [f32]) {
     let d = f16_value(block.d);
     for (i, &q) in block.qs.iter().enumerate() {
@@ -303,6 +310,7 @@ fn dequantize_q4_0(block: &BlockQ4_0, w: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn dequantize_q4_1(block: &BlockQ4_1, w: &mut [f32]) {
     let (d, m) = (f16_value(block.d), f16_value(block.m));
     for (i, &q) in block.qs.iter().enumerate() {
@@ -312,6 +320,7 @@ fn dequantize_q4_1(block: &BlockQ4_1, w: &mut [f32]) {
 }
 
 /// The five-bit values of a block.
+#[inline(always)]
 fn fives(qs: &[u8; 16], qh: [u8; 4]) -> [u8; 32] {
     let qh = u32::from_le_bytes(qh);
     std::array::from_fn(|i| {
@@ -320,6 +329,7 @@ fn fives(qs: &[u8; 16], qh: [u8; 4]) -> [u8; 32] {
     })
 }
 
+#[inline(always)]
 fn dequantize_q5_0(block: &BlockQ5_0, w: &mut [f32]) {
     let d = f16_value(block.d);
     for (w, q) in w.iter_mut().zip(fives(&block.qs, block.qh)) {
@@ -327,6 +337,7 @@ fn dequantize_q5_0(block: &BlockQ5_0, w: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn dequantize_q5_1(block: &BlockQ5_1, w: &mut [f32]) {
     let (d, m) = (f16_value(block.d), f16_value(block.m));
     for (w, q) in w.iter_mut().zip(fives(&block.qs, block.qh)) {
@@ -334,6 +345,7 @@ fn dequantize_q5_1(block: &BlockQ5_1, w: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn dequantize_q8_0(block: &BlockQ8_0, w: &mut [f32]) {
     let d = f16_value(block.d);
     for (w, &q) in w.iter_mut().zip(&block.qs) {
@@ -341,6 +353,7 @@ fn dequantize_q8_0(block: &BlockQ8_0, w: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn dequantize_q4k(block: &BlockQ4K, w: &mut [f32]) {
     let (d, dmin) = (f16_value(block.d), f16_value(block.dmin));
     for (b, w) in w.chunks_exact_mut(BLOCK_LEN).enumerate() {
@@ -353,6 +366,7 @@ fn dequantize_q4k(block: &BlockQ4K, w: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn dequantize_q5k(block: &BlockQ5K, w: &mut [f32]) {
     let (d, dmin) = (f16_value(block.d), f16_value(block.dmin));
     for (b, w) in w.chunks_exact_mut(BLOCK_LEN).enumerate() {
@@ -365,6 +379,7 @@ fn dequantize_q5k(block: &BlockQ5K, w: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn dequantize_q6k(block: &BlockQ6K, w: &mut [f32]) {
     let d = f16_value(block.d);
     for (b, w) in w.chunks_exact_mut(BLOCK_LEN).enumerate() {

@@ -39,7 +39,7 @@ pub use error::KernelError;
 pub use isa::Isa;
 pub use kv::{KvLayer, KvType, PAGE_LEN};
 pub use machine::MachinePeaks;
-pub use matmul::{Matrix, Precision, Store, matmul};
+pub use matmul::{Matrix, Precision, RightSide, Store, StoredMatrix, matmul};
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{Operand, PackedMatrix};
 pub use pool::Pool;

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod pack;
+mod right;
 mod tile;
 
 use std::cell::RefCell;
@@ -19,12 +20,15 @@ use crate::{Isa, Pool};
 
 pub(crate) use pack::LeftBlock;
 use pack::{pack_left, pack_right};
-use tile::{TILE_ROWS, Tile, multiply};
+pub use right::{RightSide, StoredMatrix};
+use tile::{TILE_ROWS, Tile};
 
 /// Words of K in a block: floats, or pairs of bf16.
 const DEPTH: usize = 256;
 /// Rows of the left side that are packed at a time: with [`DEPTH`] words each they fit the second cache.
 const BLOCK_ROWS: usize = 96;
+/// Numbers of the right side that are packed at a time.
+const MAX_PACKED: usize = 8 << 20;
 /// Fewer tasks than these for each worker are cut by columns too.
 const TASKS_PER_WORKER: usize = 4;
 
@@ -82,6 +86,13 @@ impl<'a> Matrix<'a> {
         self.n_rows
     }
 
+    /// Some rows and columns.
+    fn part(self, rows: Range<usize>, cols: Range<usize>) -> Matrix<'a> {
+        let (row_stride, col_stride) = self.strides();
+        let data = &self.data[rows.start * row_stride + cols.start * col_stride..];
+        Matrix { data, n_rows: rows.len(), n_cols: cols.len(), ..self }
+    }
+
     /// How far apart two numbers of neighbouring rows, and of neighbouring columns, are.
     fn strides(&self) -> (usize, usize) {
         if self.is_transposed { (1, self.stride) } else { (self.stride, 1) }
@@ -108,16 +119,18 @@ thread_local! {
 ///
 /// # Panics
 /// When shapes do not fit.
-pub fn matmul(
+pub fn matmul<'a>(
     pool: &Pool,
     precision: Precision,
     left: Matrix<'_>,
-    right: Matrix<'_>,
+    right: impl Into<RightSide<'a>>,
     out: &mut [f32],
     into: Store,
 ) {
-    let (m, n, k) = (left.n_rows, right.n_cols, left.n_cols);
-    assert_eq!(right.n_rows, k, "the left side's columns must be the right side's rows");
+    let right = right.into();
+    let (m, k) = (left.n_rows, left.n_cols);
+    let (right_rows, n) = right.shape();
+    assert_eq!(right_rows, k, "the left side's columns must be the right side's rows");
     assert_eq!(out.len(), m * n, "the result must be [{m}, {n}]");
     if k == 0 && into == Store::Replace {
         out.fill(0.0);
@@ -128,31 +141,61 @@ pub fn matmul(
     let isa = pool.isa();
     let is_bf16 = precision == Precision::Bf16 && isa.has_bf16();
     let width = tile::width(isa);
-    let n_words = if is_bf16 { k.div_ceil(2) } else { k };
-    let (n_panels, panel_len) = (n.div_ceil(width), n_words * width);
+    let (row_step, col_step) = steps(k, n);
+    let out = Disjoint::new(out);
     RIGHT.with_borrow_mut(|room| {
-        room.at_least(n_panels * panel_len);
-        let packed = Disjoint::new(&mut room.as_mut_slice()[..n_panels * panel_len]);
-        pool.run(n_panels, &|panel, _| {
-            // SAFETY: each panel is packed once.
-            let to = unsafe { packed.range(panel * panel_len, panel_len) };
-            dispatch(isa, is_bf16, PackRight { right, panel, is_bf16, to });
-        });
-        let right = PackedRight { words: &room.as_slice()[..n_panels * panel_len], n_words, n_cols: n };
-        let n_blocks = m.div_ceil(BLOCK_ROWS);
-        let n_wanted = TASKS_PER_WORKER * pool.n_threads();
-        let n_parts = n_wanted.div_ceil(n_blocks).min(n_panels);
-        let out = Disjoint::new(out);
-        pool.run(n_blocks * n_parts, &|task, _| {
-            let (block, part) = (task / n_parts, task % n_parts);
-            let panels = n_panels * part / n_parts..n_panels * (part + 1) / n_parts;
-            let rows = block * BLOCK_ROWS..m.min((block + 1) * BLOCK_ROWS);
-            LEFT.with_borrow_mut(|room| {
-                room.at_least(LeftBlock::WORDS);
-                let room = room.as_mut_slice();
-                let out = Rows { data: &out, first: 0, stride: n };
-                dispatch(isa, is_bf16, Block { left, right, rows, panels, is_bf16, into, out, room });
-            });
+        for cols in ranges(n, col_step) {
+            for rows in ranges(k, row_step) {
+                let into = if rows.start > 0 { Store::Add } else { into };
+                let left = left.part(0..m, rows.clone());
+                let n_words = if is_bf16 { rows.len().div_ceil(2) } else { rows.len() };
+                let n_panels = cols.len().div_ceil(width);
+                room.at_least(n_panels * n_words * width);
+                let words = &mut room.as_mut_slice()[..n_panels * n_words * width];
+                right.part(rows, cols.clone()).pack(pool, isa, is_bf16, width, words);
+                let right = PackedRight { words, n_words, n_cols: cols.len() };
+                let out = Rows { data: &out, first: cols.start, stride: n };
+                multiply(pool, isa, is_bf16, left, right, into, out);
+            }
+        }
+    });
+}
+
+/// Rows and columns of the right side that are packed at a time, whole blocks of K and whole panels: more of them would
+/// neither stay in a cache nor in bounds. The longer side is cut, so that the other side's sums or the left side are not
+/// gone through more often than needed.
+fn steps(k: usize, n: usize) -> (usize, usize) {
+    let most = MAX_PACKED.div_ceil(k.min(n)).next_multiple_of(2 * DEPTH);
+    if n > k { (k, most) } else { (most, n) }
+}
+
+fn ranges(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(step).map(move |from| from..len.min(from + step))
+}
+
+/// All rows of the left side by all panels.
+fn multiply(
+    pool: &Pool,
+    isa: Isa,
+    is_bf16: bool,
+    left: Matrix<'_>,
+    right: PackedRight<'_>,
+    into: Store,
+    out: Rows<'_>,
+) {
+    let m = left.n_rows;
+    let n_panels = right.n_cols.div_ceil(tile::width(isa));
+    let n_blocks = m.div_ceil(BLOCK_ROWS);
+    let n_wanted = TASKS_PER_WORKER * pool.n_threads();
+    let n_parts = n_wanted.div_ceil(n_blocks).min(n_panels);
+    pool.run(n_blocks * n_parts, &|task, _| {
+        let (block, part) = (task / n_parts, task % n_parts);
+        let panels = n_panels * part / n_parts..n_panels * (part + 1) / n_parts;
+        let rows = block * BLOCK_ROWS..m.min((block + 1) * BLOCK_ROWS);
+        LEFT.with_borrow_mut(|room| {
+            room.at_least(LeftBlock::WORDS);
+            let room = room.as_mut_slice();
+            dispatch(isa, is_bf16, Block { left, right, rows, panels, is_bf16, into, out, room });
         });
     });
 }
@@ -160,26 +203,6 @@ pub fn matmul(
 /// Runs a kernel with the processor's own products of bf16, if they are asked for.
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, is_bf16: bool, kernel: K) -> K::Out {
     if is_bf16 { run_on_with_bf16(isa, kernel) } else { run_on(isa, kernel) }
-}
-
-struct PackRight<'a> {
-    right: Matrix<'a>,
-    panel: usize,
-    is_bf16: bool,
-    to: &'a mut [u32],
-}
-
-impl Kernel for PackRight<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<L: Lanes>(self, l: L) {
-        let PackRight { right, panel, is_bf16, to } = self;
-        if is_bf16 {
-            pack_right::<L, true>(l, right, panel, to);
-        } else {
-            pack_right::<L, false>(l, right, panel, to);
-        }
-    }
 }
 
 /// Some rows of the result by some panels of its columns.
@@ -312,7 +335,7 @@ fn blocks<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
                         adds,
                     };
                     // SAFETY: a task alone writes its rows and columns; both sides are packed as deep as said.
-                    unsafe { multiply::<L, PAIRS, TRANSPOSED>(l, &tile, out.data) };
+                    unsafe { tile::multiply::<L, PAIRS, TRANSPOSED>(l, &tile, out.data) };
                 }
             }
         }

@@ -4,7 +4,9 @@
 use half::bf16;
 
 use super::*;
-use crate::test_data::random_floats;
+use crate::WeightType;
+use crate::dequantize;
+use crate::test_data::{random_blocks, random_floats};
 
 fn isas() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| isa.is_available())
@@ -128,4 +130,67 @@ fn a_product_of_nothing_is_zero() {
     assert_eq!(out, [5.0; 6]);
     matmul(&pool, Precision::F32, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Store::Replace);
     assert_eq!(out, [0.0; 6]);
+}
+
+#[test]
+fn a_stored_matrix_is_as_good_as_its_numbers() {
+    let (m, n_rows) = (7, 270);
+    for isa in isas() {
+        let pool = Pool::new(2, isa).unwrap();
+        for ty in WeightType::ALL {
+            for n_cols in [512, 288].into_iter().filter(|n| n % ty.block_len() == 0) {
+                let bytes = random_blocks(ty, 5, n_rows * n_cols);
+                let mut numbers = vec![0.0; n_rows * n_cols];
+                dequantize(ty, &bytes, &mut numbers);
+                let numbers = Matrix::new(&numbers, n_rows, n_cols);
+                let stored = StoredMatrix::new(ty, &bytes, n_rows, n_cols);
+                let left = random_floats(2, m * n_rows.max(n_cols));
+                for precision in [Precision::F32, Precision::Bf16] {
+                    let product = |right: RightSide<'_>| {
+                        let (k, n) = right.shape();
+                        let mut out = vec![0.0; m * n];
+                        let left = Matrix::new(&left[..m * k], m, k);
+                        matmul(&pool, precision, left, right, &mut out, Store::Replace);
+                        out
+                    };
+                    let what = format!("{isa:?} {precision:?} {ty:?} {n_cols}");
+                    assert_eq!(product(stored.into()), product(numbers.into()), "{what}");
+                    let (stored, numbers) = (stored.transposed(), numbers.transposed());
+                    assert_eq!(product(stored.into()), product(numbers.into()), "{what}, transposed");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_right_side_that_is_packed_in_parts_gives_the_same_sums() {
+    let (m, short, long) = (2, 544, 16_700);
+    assert!(short * long > MAX_PACKED);
+    let pool = Pool::new(2, Isa::detect()).unwrap();
+    let ty = WeightType::Q8_0;
+    let bytes = random_blocks(ty, 3, long * short);
+    let mut numbers = vec![0.0; long * short];
+    dequantize(ty, &bytes, &mut numbers);
+    let left = random_floats(4, m * long);
+    let product = |right: RightSide<'_>| {
+        let (k, n) = right.shape();
+        let mut out = vec![0.0; m * n];
+        matmul(&pool, Precision::Bf16, Matrix::new(&left[..m * k], m, k), right, &mut out, Store::Replace);
+        out
+    };
+    let stored = RightSide::from(StoredMatrix::new(ty, &bytes, long, short));
+    for right in [stored, Matrix::new(&numbers, long, short).into()] {
+        for right in [right, right.transposed()] {
+            let (k, n) = right.shape();
+            let whole = product(right);
+            // A few columns alone are packed in one part.
+            for some in [0..256, n / 256 * 256..n] {
+                let part = product(right.part(0..k, some.clone()));
+                for row in 0..m {
+                    assert_eq!(whole[row * n..][some.clone()], part[row * some.len()..][..some.len()]);
+                }
+            }
+        }
+    }
 }
