@@ -16,6 +16,7 @@ mod architecture;
 mod config;
 mod tensors;
 
+mod adapter;
 mod importance;
 mod quant_mix;
 
@@ -24,6 +25,9 @@ mod memory;
 #[cfg(test)]
 mod tiny_model;
 
+pub use adapter::{
+    Adapter, AdapterError, FittedPair, LoraPair, LoraTensor, MAX_RANK, adapter_metadata, lora_tensors,
+};
 pub use architecture::Architecture;
 pub use atomic_file::{AtomicFile, sync_folder_of};
 pub use config::{
