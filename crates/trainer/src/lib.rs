@@ -14,9 +14,11 @@ mod cost;
 mod data;
 mod dial;
 mod export;
+mod frozen;
 mod initial;
 mod learn_tokenizer;
 mod lessons;
+mod lora;
 mod model;
 mod objective;
 mod optimizer;
@@ -50,6 +52,7 @@ pub use export::{
     ExportError, HuggingFaceDtype, HuggingFaceExtras, SpecialIds, Unexportable, UnexportableVocabulary,
     gguf_tokenizer_json, hugging_face_config, tokenizer_json, vocabulary_gguf, write_hugging_face,
 };
+pub use frozen::Frozen;
 pub use initial::initial_parameters;
 pub use learn_tokenizer::{
     LanguageShare, LearnTokenizer, LearntTokenizer, TokenizerProgress, TokenizerTrainingError,
@@ -58,6 +61,7 @@ pub use learn_tokenizer::{
 pub use lessons::{
     FineTuning, LessonKind, Lessons, LessonsSummary, PrepareLessons, lessons_of_record, prepare_lessons,
 };
+pub use lora::{LoraSettings, UnknownTarget, lora_targets};
 pub use model::{Model, TokenBatch, Untrainable};
 pub use objective::{Objective, Pretraining, Weighed};
 pub use optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};

@@ -1,9 +1,11 @@
-//! The numbers of a model, or one number beside each of them: a gradient, an optimiser's mean.
+//! The numbers that are learnt, or one number beside each of them: a gradient, an optimiser's mean.
 
 use std::collections::HashMap;
 
 use kernels::{KernelError, Pool, WeightType};
-use weights::{Gguf, GgufError, ModelConfig, TensorRole, TensorSpec, check_tensors, tensor_specs};
+use weights::{
+    Gguf, GgufError, ModelConfig, TensorInfo, TensorRole, TensorSpec, check_tensors, tensor_specs,
+};
 
 /// Why a file gave no parameters.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +26,23 @@ pub enum ParametersError {
     },
 }
 
-/// Tensors by their role, in single precision, in the order of `weights::tensor_specs`.
+/// What is learnt of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// The factor of an adapter that reads: `[rank, n_in]`
+    LoraA,
+    /// The factor of an adapter that writes: `[n_out, rank]`
+    LoraB,
+}
+
+/// Tensors by their role, in single precision: of a whole model in the order of `weights::tensor_specs`, of an adapter
+/// A and B in turn.
 #[derive(Debug, Clone)]
 pub struct Parameters {
     specs: Vec<TensorSpec>,
-    index: HashMap<(TensorRole, Option<usize>), usize>,
+    index: HashMap<(TensorRole, Option<usize>, Part), usize>,
     values: Vec<Vec<f32>>,
 }
 
@@ -36,8 +50,14 @@ impl Parameters {
     /// Zeros in the shapes that a model of this configuration has.
     #[must_use]
     pub fn zeros(config: &ModelConfig) -> Parameters {
-        let specs = tensor_specs(config);
-        let index = specs.iter().enumerate().map(|(i, spec)| ((spec.role, spec.layer_idx), i)).collect();
+        Parameters::of(tensor_specs(config).into_iter().map(|spec| (Part::Whole, spec)).collect())
+    }
+
+    /// Zeros for these tensors.
+    pub(crate) fn of(parts: Vec<(Part, TensorSpec)>) -> Parameters {
+        let keys = parts.iter().map(|(part, spec)| (spec.role, spec.layer_idx, *part));
+        let index = keys.enumerate().map(|(i, key)| (key, i)).collect();
+        let specs: Vec<TensorSpec> = parts.into_iter().map(|(_, spec)| spec).collect();
         let values = specs.iter().map(|spec| vec![0.0; spec.shape.iter().product()]).collect();
         Parameters { specs, index, values }
     }
@@ -51,12 +71,7 @@ impl Parameters {
         let mut parameters = Parameters::zeros(config);
         for (spec, values) in parameters.specs.iter().zip(&mut parameters.values) {
             let info = gguf.tensor(&spec.name).expect("checked");
-            let ty = info.kind.loadable().expect("checked");
-            let ty = WeightType::ALL.into_iter().find(|known| known.name() == ty.name());
-            let ty = ty.expect("the kernels know every type that can be loaded");
-            let numbers = |source| ParametersError::Numbers { name: spec.name.clone(), source };
-            kernels::check_finite(pool, ty, gguf.bytes(info)).map_err(numbers)?;
-            kernels::dequantize(ty, gguf.bytes(info), values);
+            kernels::dequantize(checked_type(pool, gguf, info)?, gguf.bytes(info), values);
         }
         Ok(parameters)
     }
@@ -73,15 +88,34 @@ impl Parameters {
         self.values.iter_mut().for_each(|values| values.fill(0.0));
     }
 
-    /// A tensor, if the model has it.
+    /// A tensor, if the model has it and all of it is learnt.
     #[must_use]
     pub fn get(&self, role: TensorRole, layer_idx: Option<usize>) -> Option<&[f32]> {
-        self.index.get(&(role, layer_idx)).map(|&i| &self.values[i][..])
+        self.part(role, layer_idx, Part::Whole)
     }
 
     /// As [`Parameters::get`], to be written.
     pub fn get_mut(&mut self, role: TensorRole, layer_idx: Option<usize>) -> Option<&mut [f32]> {
-        self.index.get(&(role, layer_idx)).map(|&i| &mut self.values[i][..])
+        self.index.get(&(role, layer_idx, Part::Whole)).map(|&i| &mut self.values[i][..])
+    }
+
+    /// A and B of a tensor, if an adapter of it is learnt.
+    #[must_use]
+    pub fn lora(&self, role: TensorRole, layer_idx: Option<usize>) -> Option<[&[f32]; 2]> {
+        let part = |part| self.part(role, layer_idx, part);
+        Some([part(Part::LoraA)?, part(Part::LoraB)?])
+    }
+
+    /// As [`Parameters::lora`], to be written.
+    pub fn lora_mut(&mut self, role: TensorRole, layer_idx: Option<usize>) -> Option<[&mut [f32]; 2]> {
+        let a = *self.index.get(&(role, layer_idx, Part::LoraA))?;
+        let b = *self.index.get(&(role, layer_idx, Part::LoraB))?;
+        let both = self.values.get_disjoint_mut([a, b]).expect("two parts are two tensors");
+        Some(both.map(Vec::as_mut_slice))
+    }
+
+    fn part(&self, role: TensorRole, layer_idx: Option<usize>, part: Part) -> Option<&[f32]> {
+        self.index.get(&(role, layer_idx, part)).map(|&i| &self.values[i][..])
     }
 
     /// All tensors with what they are.
@@ -105,4 +139,18 @@ impl Parameters {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The number format of a tensor of which `weights::check_tensors` thinks well, when all its numbers are finite.
+pub(crate) fn checked_type(
+    pool: &Pool,
+    gguf: &Gguf,
+    info: &TensorInfo,
+) -> Result<WeightType, ParametersError> {
+    let ty = info.kind.loadable().expect("checked");
+    let ty = WeightType::ALL.into_iter().find(|known| known.name() == ty.name());
+    let ty = ty.expect("the kernels know every type that can be loaded");
+    let numbers = |source| ParametersError::Numbers { name: info.name.clone(), source };
+    kernels::check_finite(pool, ty, gguf.bytes(info)).map_err(numbers)?;
+    Ok(ty)
 }

@@ -1,16 +1,17 @@
 //! One layer, forward and backward.
 
-use kernels::{CausalAttention, GateFunction, Matrix, Pool, Store};
+use kernels::{CausalAttention, GateFunction, Pool, Store};
 use weights::{Activation, FfnKind, LayerConfig, NormPlace, QkNorm, TensorRole};
 
-use super::{Model, TokenBatch, room};
+use super::linear::{Linear, LowRank, Products};
+use super::{Model, TokenBatch, Weights, room};
+use crate::lora::MATRICES;
 use crate::parameters::Parameters;
 
 /// What a layer keeps for its backward pass: `[n_rows, …]` each.
 #[derive(Default)]
 pub(super) struct LayerTape {
-    /// The residual stream before attention, and before the feed-forward network.
-    x: Vec<f32>,
+    /// The residual stream before the feed-forward network.
     x_between: Vec<f32>,
     /// Queries and keys before their norm, where they have one.
     q_plain: Vec<f32>,
@@ -26,33 +27,44 @@ pub(super) struct LayerTape {
     /// What was added to the stream before its norm, where it has one.
     attn_update: Vec<f32>,
     ffn_update: Vec<f32>,
+    /// What lies between A and B of the adapters, as in `lora::MATRICES`.
+    low: [Vec<f32>; MATRICES.len()],
 }
 
 #[cfg(test)]
 impl LayerTape {
     /// Numbers in it.
     pub(super) fn len(&self) -> usize {
-        let LayerTape { x, x_between, q_plain, k_plain, q, k, v, attn, log_sums, .. } = self;
-        let LayerTape { gate, up, attn_update, ffn_update, .. } = self;
-        let all =
-            [x, x_between, q_plain, k_plain, q, k, v, attn, log_sums, gate, up, attn_update, ffn_update];
-        all.map(Vec::len).iter().sum()
+        let LayerTape { x_between, q_plain, k_plain, q, k, v, attn, log_sums, .. } = self;
+        let LayerTape { gate, up, attn_update, ffn_update, low, .. } = self;
+        let all = [x_between, q_plain, k_plain, q, k, v, attn, log_sums, gate, up, attn_update, ffn_update];
+        all.into_iter().chain(low).map(Vec::len).sum()
     }
 }
 
-/// The parameters of one layer.
-struct LayerParameters<'a> {
-    parameters: &'a Parameters,
+/// Where a matrix of a layer stands in `lora::MATRICES`.
+fn place(role: TensorRole) -> usize {
+    MATRICES.iter().position(|of| *of == role).expect("a matrix of a layer")
+}
+
+/// The weights of one layer.
+struct LayerWeights<'a> {
+    weights: Weights<'a>,
     layer_idx: usize,
 }
 
-impl<'a> LayerParameters<'a> {
+impl<'a> LayerWeights<'a> {
     fn maybe(&self, role: TensorRole) -> Option<&'a [f32]> {
-        self.parameters.get(role, Some(self.layer_idx))
+        self.weights.vector(role, Some(self.layer_idx))
     }
 
     fn get(&self, role: TensorRole) -> &'a [f32] {
         self.maybe(role).expect("the table of tensors has it wherever this is asked")
+    }
+
+    /// The matrix `[n_out, n_in]`.
+    fn linear(&self, role: TensorRole, n_in: usize, n_out: usize) -> Linear<'a> {
+        Linear::of(&self.weights, role, self.layer_idx, n_in, n_out)
     }
 }
 
@@ -60,6 +72,8 @@ impl<'a> LayerParameters<'a> {
 struct LayerGradient<'a> {
     gradient: &'a mut Parameters,
     layer_idx: usize,
+    /// Where the gradient of a norm goes that is not learnt.
+    unused: &'a mut Vec<f32>,
 }
 
 impl LayerGradient<'_> {
@@ -67,38 +81,13 @@ impl LayerGradient<'_> {
         self.gradient.get_mut(role, Some(self.layer_idx))
     }
 
-    fn get(&mut self, role: TensorRole) -> &mut [f32] {
-        self.maybe(role).expect("a gradient has the tensors of its parameters")
+    /// Of a norm of `len` numbers.
+    fn norm(&mut self, role: TensorRole, len: usize) -> &mut [f32] {
+        match self.gradient.get_mut(role, Some(self.layer_idx)) {
+            Some(gradient) => gradient,
+            None => room(self.unused, len),
+        }
     }
-}
-
-/// out = x · wᵀ; x: `[n_rows, n_in]`, w: `[n_out, n_in]`
-fn linear(model: &Shape<'_>, x: &[f32], w: &[f32], n_in: usize, out: &mut [f32]) {
-    let n_out = w.len() / n_in;
-    let (x, w) = (Matrix::new(x, model.n_rows, n_in), Matrix::new(w, n_out, n_in));
-    kernels::matmul(model.pool, model.precision, x, w.transposed(), out, Store::Replace);
-}
-
-/// dx (+)= dy · w and dw += dyᵀ · x
-#[allow(clippy::too_many_arguments)] // what goes in and what comes out
-fn linear_backward(
-    model: &Shape<'_>,
-    x: &[f32],
-    w: &[f32],
-    n_in: usize,
-    dy: &[f32],
-    dx: &mut [f32],
-    into: Store,
-    dw: &mut [f32],
-) {
-    let n_out = w.len() / n_in;
-    let (x, w, dy) = (
-        Matrix::new(x, model.n_rows, n_in),
-        Matrix::new(w, n_out, n_in),
-        Matrix::new(dy, model.n_rows, n_out),
-    );
-    kernels::matmul(model.pool, model.precision, dy, w, dx, into);
-    kernels::matmul(model.pool, model.precision, dy.transposed(), x, dw, Store::Add);
 }
 
 /// Adds up the rows of a gradient: what a bias gets.
@@ -111,8 +100,7 @@ fn add_rows(dy: &[f32], to: &mut [f32]) {
 /// What every step of a layer asks for.
 struct Shape<'a> {
     pool: &'a Pool,
-    precision: kernels::Precision,
-    n_rows: usize,
+    by: Products<'a>,
     n_embd: usize,
     eps: f32,
     place: NormPlace,
@@ -139,7 +127,7 @@ impl Shape<'_> {
             scale,
             window: self.layer.window,
             sequences: batch.sequences,
-            precision: self.precision,
+            precision: self.by.precision,
         }
     }
 
@@ -183,8 +171,7 @@ impl Model {
         };
         Shape {
             pool,
-            precision: self.precision,
-            n_rows,
+            by: Products { pool, precision: self.precision, n_rows },
             n_embd: config.n_embd,
             eps: config.norm.eps,
             place: config.norm.place,
@@ -197,36 +184,40 @@ impl Model {
         }
     }
 
+    /// The stream goes through a layer. To compute again what the layer kept, `goes_on` is false: what it adds to the
+    /// stream in the end is then left out.
     pub(super) fn layer_forward(
         &mut self,
         pool: &Pool,
         parameters: &Parameters,
         batch: &TokenBatch<'_>,
         layer_idx: usize,
+        goes_on: bool,
     ) {
         let n_rows = batch.tokens.len();
         let s = self.shape(pool, n_rows, layer_idx);
-        let of = LayerParameters { parameters, layer_idx };
+        let base = self.base.clone();
+        let of = LayerWeights { weights: self.weights(base.as_deref(), parameters), layer_idx };
         let (n_embd, n_ff) = (s.n_embd, s.layer.n_ff);
         let (q_dim, k_dim) = (s.layer.q_dim(), s.layer.k_dim());
         let attn_scale = self.config.attn_scale;
         let qk_norm = s.qk_norm_lens(self.config.qk_norm);
-        let mut tape = std::mem::take(&mut self.tapes[layer_idx]);
+        let mut tape = std::mem::take(self.tape(layer_idx));
         let x = &mut self.room.x[..n_rows * n_embd];
         let h = room(&mut self.room.h, n_rows * n_embd);
         let inverses = room(&mut self.room.inverses, n_rows);
 
-        keep(&mut tape.x, x);
+        keep(&mut self.inputs[layer_idx], x);
         s.normalised(x, of.maybe(TensorRole::AttnNorm).filter(|_| s.has_pre()), h, inverses);
         let q = room(&mut tape.q, n_rows * q_dim);
         let k = room(&mut tape.k, n_rows * k_dim);
         let v = room(&mut tape.v, n_rows * k_dim);
-        for (role, bias, out) in [
-            (TensorRole::AttnQ, TensorRole::AttnQBias, &mut *q),
-            (TensorRole::AttnK, TensorRole::AttnKBias, &mut *k),
-            (TensorRole::AttnV, TensorRole::AttnVBias, &mut *v),
+        for (role, bias, n_out, out) in [
+            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, &mut *q),
+            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim, &mut *k),
+            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim, &mut *v),
         ] {
-            linear(&s, h, of.get(role), n_embd, out);
+            of.linear(role, n_embd, n_out).forward(s.by, h, out, &mut tape.low[place(role)]);
             if let Some(bias) = of.maybe(bias) {
                 kernels::add_bias(pool, out, bias);
             }
@@ -251,7 +242,8 @@ impl Model {
         kernels::attention_forward(pool, &s.attention(attn_scale, batch), q, k, v, attn, log_sums);
         let x = &mut self.room.x[..n_rows * n_embd];
         let update = room(&mut self.room.update, n_rows * n_embd);
-        linear(&s, attn, of.get(TensorRole::AttnOutput), q_dim, update);
+        let role = TensorRole::AttnOutput;
+        of.linear(role, q_dim, n_embd).forward(s.by, attn, update, &mut tape.low[place(role)]);
         let inverses = room(&mut self.room.inverses, n_rows);
         if s.has_post() {
             keep(&mut tape.attn_update, update);
@@ -272,11 +264,19 @@ impl Model {
         s.normalised(x, of.maybe(TensorRole::FfnNorm).filter(|_| s.has_pre()), h, inverses);
         let gate = room(&mut tape.gate, n_rows * n_ff);
         let up = room(&mut tape.up, n_rows * n_ff);
-        linear(&s, h, of.get(TensorRole::FfnGate), n_embd, gate);
-        linear(&s, h, of.get(TensorRole::FfnUp), n_embd, up);
+        for (role, out) in [(TensorRole::FfnGate, &mut *gate), (TensorRole::FfnUp, &mut *up)] {
+            of.linear(role, n_embd, n_ff).forward(s.by, h, out, &mut tape.low[place(role)]);
+        }
+        let role = TensorRole::FfnDown;
+        let down = of.linear(role, n_ff, n_embd);
+        let low = &mut tape.low[place(role)];
         let hidden = room(&mut self.room.wide[0], n_rows * n_ff);
         kernels::gate_forward(pool, s.function, gate, up, hidden);
-        linear(&s, hidden, of.get(TensorRole::FfnDown), n_ff, update);
+        if goes_on || s.has_post() {
+            down.forward(s.by, hidden, update, low);
+        } else {
+            down.keep_low(s.by, hidden, low);
+        }
         if s.has_post() {
             keep(&mut tape.ffn_update, update);
             let norm = of.get(TensorRole::PostFfnNorm);
@@ -289,8 +289,10 @@ impl Model {
                 inverses,
             );
         }
-        kernels::add_scaled(pool, x, update, s.residual_scale);
-        self.tapes[layer_idx] = tape;
+        if goes_on {
+            kernels::add_scaled(pool, x, update, s.residual_scale);
+        }
+        *self.tape(layer_idx) = tape;
     }
 
     pub(super) fn layer_backward(
@@ -303,14 +305,17 @@ impl Model {
     ) {
         let n_rows = batch.tokens.len();
         let s = self.shape(pool, n_rows, layer_idx);
-        let of = LayerParameters { parameters, layer_idx };
+        let base = self.base.clone();
+        let of = LayerWeights { weights: self.weights(base.as_deref(), parameters), layer_idx };
+        // Below the first layer of a model that stays as it is nothing is learnt.
+        let goes_on = layer_idx > 0 || base.is_none();
         let (n_embd, n_ff) = (s.n_embd, s.layer.n_ff);
         let (q_dim, k_dim) = (s.layer.q_dim(), s.layer.k_dim());
         let attn_scale = self.config.attn_scale;
         let qk_norm = s.qk_norm_lens(self.config.qk_norm);
-        let mut tape = std::mem::take(&mut self.tapes[layer_idx]);
+        let mut tape = std::mem::take(self.tape(layer_idx));
         let mut buffers = std::mem::take(&mut self.room);
-        let mut d_of = LayerGradient { gradient, layer_idx };
+        let mut d_of = LayerGradient { gradient, layer_idx, unused: &mut buffers.unused };
         let len = n_rows * n_embd;
         let dx = &mut buffers.dx[..len];
         let h = room(&mut buffers.h, len);
@@ -318,19 +323,26 @@ impl Model {
         let inverses = room(&mut buffers.inverses, n_rows);
         let d_update = room(&mut buffers.d_update, len);
         let [hidden, d_wide, more] = &mut buffers.wide;
+        let d_low = &mut buffers.d_low;
+        macro_rules! low {
+            ($role:expr) => {
+                &mut LowRank { kept: &tape.low[place($role)], gradient: d_low }
+            };
+        }
 
         // The feed-forward network.
         update_backward(&s, dx, d_update, |d| {
             let norm = of.get(TensorRole::PostFfnNorm);
-            let d_norm = d_of.get(TensorRole::PostFfnNorm);
+            let d_norm = d_of.norm(TensorRole::PostFfnNorm, norm.len());
             post_norm_backward(&s, &tape.ffn_update[..len], norm, d, h, dh, inverses, d_norm);
         });
         let (gate, up) = (&mut tape.gate[..n_rows * n_ff], &mut tape.up[..n_rows * n_ff]);
         let hidden = room(hidden, n_rows * n_ff);
         let d_hidden = room(d_wide, n_rows * n_ff);
         kernels::gate_forward(pool, s.function, gate, up, hidden);
-        let (down, d_down) = (of.get(TensorRole::FfnDown), d_of.get(TensorRole::FfnDown));
-        linear_backward(&s, hidden, down, n_ff, d_update, d_hidden, Store::Replace, d_down);
+        let role = TensorRole::FfnDown;
+        let into = Some((&mut *d_hidden, Store::Replace));
+        of.linear(role, n_ff, n_embd).backward(s.by, hidden, d_update, into, low!(role), d_of.gradient);
         kernels::gate_backward(pool, s.function, gate, up, d_hidden);
         let x = &tape.x_between[..len];
         let norm = of.maybe(TensorRole::FfnNorm).filter(|_| s.has_pre());
@@ -338,21 +350,23 @@ impl Model {
         for (role, dy, into) in
             [(TensorRole::FfnGate, &*gate, Store::Replace), (TensorRole::FfnUp, &*up, Store::Add)]
         {
-            linear_backward(&s, h, of.get(role), n_embd, dy, dh, into, d_of.get(role));
+            let into = Some((&mut *dh, into));
+            of.linear(role, n_embd, n_ff).backward(s.by, h, dy, into, low!(role), d_of.gradient);
         }
-        let norm = norm.map(|norm| (norm, d_of.get(TensorRole::FfnNorm)));
+        let norm = norm.map(|norm| (norm, d_of.norm(TensorRole::FfnNorm, norm.len())));
         s.normalised_backward(x, norm, inverses, dh, dx);
 
         // Attention.
         update_backward(&s, dx, d_update, |d| {
             let norm = of.get(TensorRole::PostAttnNorm);
-            let d_norm = d_of.get(TensorRole::PostAttnNorm);
+            let d_norm = d_of.norm(TensorRole::PostAttnNorm, norm.len());
             post_norm_backward(&s, &tape.attn_update[..len], norm, d, h, dh, inverses, d_norm);
         });
         let attn = &tape.attn[..n_rows * q_dim];
         let d_attn = room(d_wide, n_rows * q_dim);
-        let (out, d_out) = (of.get(TensorRole::AttnOutput), d_of.get(TensorRole::AttnOutput));
-        linear_backward(&s, attn, out, q_dim, d_update, d_attn, Store::Replace, d_out);
+        let role = TensorRole::AttnOutput;
+        let into = Some((&mut *d_attn, Store::Replace));
+        of.linear(role, q_dim, n_embd).backward(s.by, attn, d_update, into, low!(role), d_of.gradient);
         let all = room(more, n_rows * (q_dim + 2 * k_dim));
         let (dq, rest) = all.split_at_mut(n_rows * q_dim);
         let (dk, dv) = rest.split_at_mut(n_rows * k_dim);
@@ -376,28 +390,31 @@ impl Model {
                 // The logits' buffer is free while layers are at work. Of the norm only the inverses are wanted.
                 kernels::rms_norm_forward(pool, plain, of.get(role), s.eps, d_plain, inverses);
                 d_plain.fill(0.0);
-                let d_norm = d_of.get(role);
+                let d_norm = d_of.norm(role, of.get(role).len());
                 kernels::rms_norm_backward(pool, plain, of.get(role), inverses, d, d_plain, d_norm);
                 d.copy_from_slice(d_plain);
             }
         }
-        let x = &tape.x[..len];
+        let x = &self.inputs[layer_idx][..len];
         let norm = of.maybe(TensorRole::AttnNorm).filter(|_| s.has_pre());
         s.normalised(x, norm, h, inverses);
-        for (role, bias, dy, into) in [
-            (TensorRole::AttnQ, TensorRole::AttnQBias, &*dq, Store::Replace),
-            (TensorRole::AttnK, TensorRole::AttnKBias, &*dk, Store::Add),
-            (TensorRole::AttnV, TensorRole::AttnVBias, &*dv, Store::Add),
+        for (role, bias, n_out, dy, into) in [
+            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, &*dq, Store::Replace),
+            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim, &*dk, Store::Add),
+            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim, &*dv, Store::Add),
         ] {
-            linear_backward(&s, h, of.get(role), n_embd, dy, dh, into, d_of.get(role));
+            let into = goes_on.then_some((&mut *dh, into));
+            of.linear(role, n_embd, n_out).backward(s.by, h, dy, into, low!(role), d_of.gradient);
             if let Some(d_bias) = d_of.maybe(bias) {
                 add_rows(dy, d_bias);
             }
         }
-        let norm = norm.map(|norm| (norm, d_of.get(TensorRole::AttnNorm)));
-        s.normalised_backward(x, norm, inverses, dh, dx);
+        if goes_on {
+            let norm = norm.map(|norm| (norm, d_of.norm(TensorRole::AttnNorm, norm.len())));
+            s.normalised_backward(x, norm, inverses, dh, dx);
+        }
         self.room = buffers;
-        self.tapes[layer_idx] = tape;
+        *self.tape(layer_idx) = tape;
     }
 }
 

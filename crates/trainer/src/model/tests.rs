@@ -11,7 +11,7 @@ use super::*;
 use crate::optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};
 
 /// Architectures with a backward pass.
-const TRAINABLE: [&str; 12] = [
+pub(super) const TRAINABLE: [&str; 12] = [
     "llama",
     "llama-linear",
     "llama-llama3",
@@ -26,21 +26,21 @@ const TRAINABLE: [&str; 12] = [
     "smollm3",
 ];
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden-models")
 }
 
 /// A golden file (its format: `testdata/golden-models/README.md`).
-struct Golden {
-    config: ModelConfig,
-    parameters: Parameters,
+pub(super) struct Golden {
+    pub(super) config: ModelConfig,
+    pub(super) parameters: Parameters,
     tokens: Vec<u32>,
     /// [n_tokens, vocab_size]
     log_probs: Vec<f32>,
 }
 
 impl Golden {
-    fn read(pool: &Pool, name: &str) -> Golden {
+    pub(super) fn read(pool: &Pool, name: &str) -> Golden {
         let gguf = Gguf::open(&folder().join(format!("{name}-f32.gguf"))).unwrap();
         let mut config = ModelConfig::from_gguf(&gguf).unwrap();
         let bytes = std::fs::read(folder().join(format!("{name}.expected"))).unwrap();
@@ -59,7 +59,7 @@ impl Golden {
     }
 }
 
-struct Owned {
+pub(super) struct Owned {
     tokens: Vec<u32>,
     positions: Vec<u32>,
     sequences: Vec<Range<usize>>,
@@ -68,7 +68,7 @@ struct Owned {
 }
 
 impl Owned {
-    fn new(golden: &Golden) -> Owned {
+    pub(super) fn new(golden: &Golden) -> Owned {
         let n = golden.tokens.len() - 1;
         Owned {
             tokens: golden.tokens[..n].to_vec(),
@@ -79,7 +79,7 @@ impl Owned {
         }
     }
 
-    fn batch(&self) -> TokenBatch<'_> {
+    pub(super) fn batch(&self) -> TokenBatch<'_> {
         TokenBatch {
             tokens: &self.tokens,
             positions: &self.positions,

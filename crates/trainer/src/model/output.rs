@@ -1,0 +1,124 @@
+//! From the residual stream to the loss over the vocabulary, and back.
+
+use kernels::{Matrix, Pool, RightSide, Store};
+use weights::{ModelConfig, TensorRole};
+
+use super::{Model, TokenBatch, Weights, room};
+use crate::parameters::Parameters;
+
+/// Logits that exist at a time: 64 MB.
+pub(crate) const LOGITS: usize = 16 << 20;
+
+impl Model {
+    /// From the residual stream to the loss, and back to the stream's gradient where there is one to be computed. Only
+    /// rows that count meet the vocabulary.
+    pub(super) fn output(
+        &mut self,
+        pool: &Pool,
+        parameters: &Parameters,
+        batch: &TokenBatch<'_>,
+        mut gradient: Option<&mut Parameters>,
+    ) -> f64 {
+        let base = self.base.clone();
+        let (norm, output) = output_of(&self.config, &self.weights(base.as_deref(), parameters));
+        let Model { config, precision, room: buffers, .. } = self;
+        let (n_rows, n_embd, n_vocab) = (batch.tokens.len(), config.n_embd, config.vocab_size);
+        let counted: Vec<usize> = (0..n_rows).filter(|&row| batch.weights[row] != 0.0).collect();
+        let of_counted = |all: &[u32]| -> Vec<u32> { counted.iter().map(|&row| all[row]).collect() };
+        let targets = of_counted(batch.targets);
+        let weights: Vec<f32> = counted.iter().map(|&row| batch.weights[row]).collect();
+        let mut losses = vec![0.0; counted.len()];
+        let all_count = counted.len() == n_rows;
+        let len = counted.len() * n_embd;
+        let [gathered, d_gathered] = &mut buffers.counted;
+        let x = if all_count {
+            &buffers.x[..len]
+        } else {
+            let gathered = room(gathered, len);
+            for (to, row) in gathered.chunks_exact_mut(n_embd).zip(&counted) {
+                to.copy_from_slice(&buffers.x[row * n_embd..][..n_embd]);
+            }
+            gathered
+        };
+        let h = room(&mut buffers.h, len);
+        let inverses = room(&mut buffers.inverses, counted.len());
+        kernels::rms_norm_forward(pool, x, norm, config.norm.eps, h, inverses);
+        let dh = room(&mut buffers.dh, len);
+        let step = (LOGITS / n_vocab).clamp(1, n_rows.max(1));
+        for first in (0..counted.len()).step_by(step) {
+            let rows = first..counted.len().min(first + step);
+            let part = rows.start * n_embd..rows.end * n_embd;
+            let logits = room(&mut buffers.logits, rows.len() * n_vocab);
+            let h = Matrix::new(&h[part.clone()], rows.len(), n_embd);
+            kernels::matmul(pool, *precision, h, output.transposed(), logits, Store::Replace);
+            if config.logit_scale != 1.0 {
+                kernels::scale(pool, logits, config.logit_scale);
+            }
+            let (targets, weights) = (&targets[rows.clone()], &weights[rows.clone()]);
+            kernels::cross_entropy(pool, logits, targets, weights, &mut losses[rows.clone()]);
+            let Some(gradient) = &mut gradient else { continue };
+            if config.logit_scale != 1.0 {
+                kernels::scale(pool, logits, config.logit_scale);
+            }
+            let d_logits = Matrix::new(logits, rows.len(), n_vocab);
+            kernels::matmul(pool, *precision, d_logits, output, &mut dh[part], Store::Replace);
+            if let Some(d_output) = gradient.get_mut(output_role(config), None) {
+                kernels::matmul(pool, *precision, d_logits.transposed(), h, d_output, Store::Add);
+            }
+        }
+        if let Some(gradient) = gradient {
+            let d_norm = match gradient.get_mut(TensorRole::OutputNorm, None) {
+                Some(d_norm) => d_norm,
+                None => room(&mut buffers.unused, n_embd),
+            };
+            let dx = room(&mut buffers.dx, n_rows * n_embd);
+            dx.fill(0.0);
+            if all_count {
+                kernels::rms_norm_backward(pool, x, norm, inverses, dh, dx, d_norm);
+            } else {
+                let d_gathered = room(d_gathered, len);
+                d_gathered.fill(0.0);
+                kernels::rms_norm_backward(pool, x, norm, inverses, dh, d_gathered, d_norm);
+                for (d, row) in d_gathered.chunks_exact(n_embd).zip(&counted) {
+                    dx[row * n_embd..][..n_embd].copy_from_slice(d);
+                }
+            }
+        }
+        let of_rows = room(&mut buffers.losses, n_rows);
+        of_rows.fill(0.0);
+        counted.iter().zip(&losses).for_each(|(&row, &loss)| of_rows[row] = loss);
+        losses.iter().zip(&weights).map(|(&loss, &weight)| f64::from(loss) * f64::from(weight)).sum()
+    }
+
+    /// The logits of what comes behind the last token of each sequence, of which none is empty:
+    /// `[n_sequences, vocab_size]`. Targets and weights are not looked at.
+    pub fn next_logits(&mut self, pool: &Pool, parameters: &Parameters, batch: &TokenBatch<'_>) -> Vec<f32> {
+        self.forward(pool, parameters, batch);
+        let base = self.base.clone();
+        let (norm, output) = output_of(&self.config, &self.weights(base.as_deref(), parameters));
+        let Model { config, precision, room: buffers, .. } = self;
+        let (n, n_embd) = (batch.sequences.len(), config.n_embd);
+        let last = room(&mut buffers.update, n * n_embd);
+        for (last, sequence) in last.chunks_exact_mut(n_embd).zip(batch.sequences) {
+            last.copy_from_slice(&buffers.x[(sequence.end - 1) * n_embd..sequence.end * n_embd]);
+        }
+        let h = room(&mut buffers.h, n * n_embd);
+        let inverses = room(&mut buffers.inverses, n);
+        kernels::rms_norm_forward(pool, last, norm, config.norm.eps, h, inverses);
+        let mut logits = vec![0.0; n * config.vocab_size];
+        let h = Matrix::new(h, n, n_embd);
+        kernels::matmul(pool, *precision, h, output.transposed(), &mut logits, Store::Replace);
+        kernels::scale(pool, &mut logits, config.logit_scale);
+        logits
+    }
+}
+
+fn output_role(config: &ModelConfig) -> TensorRole {
+    if config.tied_output { TensorRole::TokenEmbd } else { TensorRole::Output }
+}
+
+/// The norm before the output, and the output matrix.
+fn output_of<'a>(config: &ModelConfig, weights: &Weights<'a>) -> (&'a [f32], RightSide<'a>) {
+    let norm = weights.vector(TensorRole::OutputNorm, None).expect("every model has an output norm");
+    (norm, weights.matrix(output_role(config), None, config.vocab_size, config.n_embd))
+}
