@@ -12,7 +12,7 @@ use engine::PromptLookup;
 pub(crate) use plan::Plan;
 pub(crate) use train::{
     ExportFormat, SPECIAL_TOKENS, Train, TrainDpo, TrainExport, TrainPretrain, TrainResume, TrainSft,
-    TrainSpeed, TrainStage, TrainTokenizer, TuneArgs,
+    TrainSpeed, TrainStage, TrainTokenizer, TuneArgs, WatchArgs,
 };
 
 /// Printed under `daybreak --help`.

@@ -183,7 +183,7 @@ pub(crate) struct TuneArgs {
     /// Files of records.
     #[arg(value_name = "RECORDS", required = true, value_hint = ValueHint::AnyPath)]
     pub(crate) records: Vec<PathBuf>,
-    /// The model to begin with: catalog name or path. All its weights are trained, in single precision.
+    /// The model to begin with: catalog name or path.
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) model: String,
     /// The folder of the run.
@@ -192,6 +192,16 @@ pub(crate) struct TuneArgs {
     /// Print the first N records with what is learnt marked, and train nothing.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) show: Option<u32>,
+    /// Train an adapter of this rank instead of all weights: the model stays as it is, quantised too, and adapter.gguf
+    /// comes out.
+    #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) lora: Option<u16>,
+    /// Strength of the adapter, in ranks: B · A is multiplied by alpha / rank [default: twice the rank].
+    #[arg(long, value_name = "X", requires = "lora", value_parser = parse_positive)]
+    pub(crate) lora_alpha: Option<f64>,
+    /// The matrices that get an adapter in every layer: some of q, k, v, o, gate, up, down, or attention, ffn, all.
+    #[arg(long, value_name = "LIST", requires = "lora", default_value = "all")]
+    pub(crate) lora_targets: String,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// A Jinja chat template to use instead of the model's own; it becomes the new model's.
@@ -200,7 +210,7 @@ pub(crate) struct TuneArgs {
     /// How often each record is learnt [default: 3; dpo: 1].
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<f64>,
-    /// Learning rate [default: 0.05 / the model's width; dpo: 0.01 / the width].
+    /// Learning rate [default: 0.05 / the model's width; dpo: 0.01 / the width; ten times that of an adapter].
     #[arg(long, value_name = "X", value_parser = parse_positive)]
     pub(crate) lr: Option<f64>,
     /// How the learning rate goes down.
@@ -283,6 +293,9 @@ pub(crate) struct TrainSpeed {
     /// Who moves the matrices inside layers.
     #[arg(long, value_name = "NAME", default_value = "adamw", value_parser = ["muon", "adamw"])]
     pub(crate) optimizer: String,
+    /// Compute layers again on the way back instead of keeping what they made.
+    #[arg(long)]
+    pub(crate) recompute: bool,
     /// Threads that compute [default: the physical cores].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -297,6 +310,9 @@ pub(crate) struct WatchArgs {
     /// Threads that compute [default: the physical cores].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Compute layers again on the way back instead of keeping what they made: a third more work, far less memory.
+    #[arg(long)]
+    pub(crate) recompute: bool,
     /// What happens as JSON, an object on each line, as in log.jsonl.
     #[arg(long)]
     pub(crate) json: bool,

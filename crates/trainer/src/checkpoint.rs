@@ -160,7 +160,6 @@ pub(crate) fn save_checkpoint(
 pub struct Checkpoint {
     path: PathBuf,
     gguf: Gguf,
-    config: ModelConfig,
     state: LoopState,
 }
 
@@ -181,7 +180,6 @@ impl Checkpoint {
             }
             None => return Err(unusable("a model, but no checkpoint of a run".to_owned())),
         }
-        let config = ModelConfig::from_gguf(&gguf).map_err(|error| unusable(error.to_string()))?;
         let state = gguf.get_bytes(STATE_KEY)?.unwrap_or_default();
         let state = serde_json::from_slice(state).map_err(|error| unusable(format!("its state: {error}")))?;
         let mut digest = Digest::default();
@@ -189,7 +187,7 @@ impl Checkpoint {
         if gguf.get_str(DIGEST_KEY)? != Some(&digest.finish()) {
             return Err(unusable("damaged: its content is not what was written".to_owned()));
         }
-        Ok(Checkpoint { path: path.to_owned(), gguf, config, state })
+        Ok(Checkpoint { path: path.to_owned(), gguf, state })
     }
 
     /// The newest checkpoint of a folder that is whole, and what was wrong with newer ones.
@@ -207,10 +205,13 @@ impl Checkpoint {
         Err(damaged.into_iter().next().unwrap_or_else(|| CheckpointError::None(folder.to_owned())))
     }
 
-    /// The model.
-    #[must_use]
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
+    /// The model, where all of it is learnt.
+    ///
+    /// # Errors
+    /// Where the file does not say.
+    pub fn config(&self) -> Result<ModelConfig, CheckpointError> {
+        ModelConfig::from_gguf(&self.gguf)
+            .map_err(|error| CheckpointError::Unusable { path: self.path.clone(), what: error.to_string() })
     }
 
     /// Where the loop was.
@@ -226,22 +227,18 @@ impl Checkpoint {
         entries.filter(|(key, _)| !key.starts_with("training.") && key != "general.alignment").collect()
     }
 
-    /// The weights.
+    /// Takes up the weights.
     ///
     /// # Errors
     /// Where a tensor is missing or of another shape.
-    pub fn parameters(&self) -> Result<Parameters, CheckpointError> {
-        let mut parameters = Parameters::zeros(&self.config);
-        for (spec, values) in parameters.iter_mut() {
-            self.read(&spec.name, spec, values)?;
-        }
-        Ok(parameters)
+    pub fn fill(&self, parameters: &mut Parameters) -> Result<(), CheckpointError> {
+        parameters.iter_mut().try_for_each(|(spec, values)| self.read(&spec.name, spec, values))
     }
 
     /// Fills an optimiser with what it held.
     ///
     /// # Errors
-    /// As [`Checkpoint::parameters`].
+    /// As [`Checkpoint::fill`].
     pub fn restore(&self, optimizer: &mut Optimizer) -> Result<(), CheckpointError> {
         optimizer
             .restore(self.state.n_updates, |kind, spec, values| self.read(&name_of(kind, spec), spec, values))

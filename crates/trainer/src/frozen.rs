@@ -1,6 +1,7 @@
 //! A model that stays as it is while an adapter of it is learnt: its matrices as they lie in the file.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use kernels::{Pool, StoredMatrix, WeightType};
 use weights::{Gguf, ModelConfig, TensorInfo, TensorRole, check_tensors, tensor_specs};
@@ -10,7 +11,7 @@ use crate::parameters::{ParametersError, checked_type};
 /// The tensors of a model file, by their role.
 #[derive(Debug)]
 pub struct Frozen {
-    gguf: Gguf,
+    gguf: Arc<Gguf>,
     matrices: HashMap<(TensorRole, Option<usize>), Stored>,
     vectors: HashMap<(TensorRole, Option<usize>), Vec<f32>>,
 }
@@ -28,7 +29,7 @@ impl Frozen {
     ///
     /// # Errors
     /// As `Parameters::from_gguf`.
-    pub fn new(pool: &Pool, gguf: Gguf, config: &ModelConfig) -> Result<Frozen, ParametersError> {
+    pub fn new(pool: &Pool, gguf: Arc<Gguf>, config: &ModelConfig) -> Result<Frozen, ParametersError> {
         check_tensors(&gguf, config)?;
         let (mut matrices, mut vectors) = (HashMap::new(), HashMap::new());
         for spec in tensor_specs(config) {

@@ -68,7 +68,7 @@ pub use optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};
 pub use parameters::{Parameters, ParametersError};
 pub use preferences::{DEFAULT_BETA, Preferences, Reference};
 pub use rows::Rows;
-pub use run::{Ending, Event, Prompt, Run, RunError};
+pub use run::{Ending, Event, Outcome, Prompt, Run, RunError};
 pub use run_data::RunData;
 pub use run_file::{RunFile, RunFileError, Stage};
 pub use schedule::{Decay, Schedule};

@@ -7,7 +7,7 @@
 //! | `data/` | tokens |
 //! | `checkpoints/` | the newest two |
 //! | `log.jsonl` | what happened, an [`Event`] on each line |
-//! | `model.gguf` | what came out |
+//! | `model.gguf` or `adapter.gguf` | what came out |
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -23,6 +23,7 @@ use crate::checkpoint::{
     Checkpoint, CheckpointError, Header, checkpoint_path, drop_behind, keep_newest, save_checkpoint,
     write_model,
 };
+use crate::lora::LoraSettings;
 use crate::rows::Rows;
 use crate::training::{Anomaly, Training};
 
@@ -188,8 +189,28 @@ pub struct Run<'a> {
     pub prompts: Vec<Prompt>,
     /// Tokens that end a sample, beside those that end any answer.
     pub ends: Vec<TokenId>,
-    /// Number format of the model's matrices when it is done.
-    pub model_type: TensorType,
+    /// What is written when it is done.
+    pub outcome: Outcome<'a>,
+}
+
+/// What comes out of a run.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// A model, its matrices in this number format.
+    Model(TensorType),
+    /// An adapter.
+    Adapter(&'a LoraSettings),
+}
+
+impl Outcome<'_> {
+    /// The name of its file.
+    #[must_use]
+    pub fn file_name(&self) -> &'static str {
+        match self {
+            Outcome::Model(_) => "model.gguf",
+            Outcome::Adapter(_) => "adapter.gguf",
+        }
+    }
 }
 
 /// Steps without any effect in a row before the run goes back to a checkpoint, and how often it does.
@@ -276,8 +297,15 @@ impl Run<'_> {
             watcher.tell(Event::Saved { step })?;
             return Ok(Ending::Interrupted);
         }
-        let path = self.folder.join("model.gguf");
-        write_model(&path, &self.header, training.config(), training.parameters(), self.model_type)?;
+        let path = self.folder.join(self.outcome.file_name());
+        let (config, parameters) = (training.config(), training.parameters());
+        match self.outcome {
+            Outcome::Model(ty) => write_model(&path, &self.header, config, parameters, ty)?,
+            Outcome::Adapter(lora) => {
+                let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
+                lora.write(&path, &name, config, parameters)?;
+            }
+        }
         watcher.tell(Event::Done { step, seconds })?;
         Ok(Ending::Complete)
     }

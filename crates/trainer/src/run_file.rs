@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokenizer::TokenId;
 use weights::AtomicFile;
 
+use crate::lora::LoraSettings;
 use crate::training::LoopSettings;
 
 const VERSION: u32 = 1;
@@ -44,6 +45,9 @@ pub struct RunFile {
     pub prompts: Vec<String>,
     /// Number format of the model's matrices: `F32`, `F16` or `BF16`.
     pub model_type: String,
+    /// The adapter, where the model itself stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraSettings>,
 }
 
 /// Why there is no such file.
@@ -90,6 +94,7 @@ impl RunFile {
             end_token,
             prompts,
             model_type,
+            lora: None,
         }
     }
 

@@ -6,7 +6,7 @@ use tokenizer::TokenId;
 use weights::ModelConfig;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, LoopState};
-use crate::model::{Model, Untrainable};
+use crate::model::Model;
 use crate::objective::Objective;
 use crate::optimizer::{Optimizer, OptimizerSettings};
 use crate::parameters::Parameters;
@@ -126,23 +126,20 @@ pub struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    /// A run before its first step.
-    ///
-    /// # Errors
-    /// Where the architecture cannot be trained.
+    /// A run before its first step. The model is one with the settings' products.
+    #[must_use]
     pub fn new(
         pool: &'a Pool,
         settings: LoopSettings,
         objective: Box<dyn Objective + 'a>,
-        config: ModelConfig,
+        model: Model,
         parameters: Parameters,
         data_digest: String,
-    ) -> Result<Training<'a>, Untrainable> {
-        let model = Model::new(config, settings.products.precision())?;
+    ) -> Training<'a> {
         let gradient = parameters.zeros_like();
         let optimizer = Optimizer::new(settings.optimizer, &parameters);
         let state = LoopState::new(data_digest);
-        Ok(Training {
+        Training {
             pool,
             settings,
             objective,
@@ -152,7 +149,7 @@ impl<'a> Training<'a> {
             optimizer,
             state,
             rows: Rows::default(),
-        })
+        }
     }
 
     /// Goes on where a checkpoint was made.
@@ -160,7 +157,7 @@ impl<'a> Training<'a> {
     /// # Errors
     /// Where the checkpoint lacks something.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        self.parameters = checkpoint.parameters()?;
+        checkpoint.fill(&mut self.parameters)?;
         checkpoint.restore(&mut self.optimizer)?;
         self.objective.skip(checkpoint.state().n_batches - self.state.n_batches);
         self.state = checkpoint.state().clone();
@@ -172,7 +169,7 @@ impl<'a> Training<'a> {
     /// # Errors
     /// Where the checkpoint lacks something.
     pub fn roll_back(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        self.parameters = checkpoint.parameters()?;
+        checkpoint.fill(&mut self.parameters)?;
         checkpoint.restore(&mut self.optimizer)?;
         let LoopState { n_batches, n_rollbacks, rate_factor, seconds, .. } = self.state;
         self.state = LoopState {

@@ -58,7 +58,7 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     let seq_len = args.seq_len as usize;
     let shape = trainer::decoder_shape(depth, tokenizer.vocab_size(), seq_len, args.tied);
     let mut plan = Plan::new(args, &shape, products, &data)?;
-    let trial = try_steps(&pool, &plan.settings, &shape, &data, document_tokens[1])?;
+    let trial = try_steps(&pool, args, &plan.settings, &shape, &data, document_tokens[1])?;
     if let Some(budget) = args.budget {
         let n_tokens = budget * BUDGET_FOR_STEPS * trial.tokens_per_second;
         plan = plan.for_tokens(args, &shape, n_tokens as u64);
@@ -74,14 +74,16 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     let file = RunFile::new(Stage::Pretrain, plan.settings, document_tokens, prompts, &args.model_type);
     file.write(&args.output)?;
     new.keep();
-    let config = shape.config();
-    let base = Base {
-        header: header(&args.output, &shape, &vocabulary, &tokenizer),
-        parameters: trainer::initial_parameters(&config, file.settings.seed),
-        config,
-    };
+    let header = header(&args.output, &shape, &vocabulary, &tokenizer);
+    let base = base(&shape, file.settings.seed, header);
     let data = RunData::Texts(data);
-    begin(&pool, &args.output, &file, &data, base, args.watch.json, |_| Ok(()))
+    begin(&pool, &args.output, &file, &data, base, &args.watch, |_| Ok(()))
+}
+
+/// A model before its first step.
+fn base<'a>(shape: &DecoderShape, seed: u64, header: Header<'a>) -> Base<'a> {
+    let config = shape.config();
+    Base { header, parameters: trainer::initial_parameters(&config, seed), config, frozen: None }
 }
 
 fn languages(args: &cli::TrainPretrain) -> Result<Vec<Language>, UnknownLanguage> {
@@ -344,15 +346,17 @@ struct Trial {
 /// Takes a few steps of a model that is thrown away.
 fn try_steps(
     pool: &Pool,
+    args: &cli::TrainPretrain,
     settings: &LoopSettings,
     shape: &DecoderShape,
     data: &Data,
     end_token: TokenId,
 ) -> Result<Trial> {
-    let config = shape.config();
-    let parameters = trainer::initial_parameters(&config, settings.seed);
+    let base = base(shape, settings.seed, Vec::new());
     let objective = objective(data, settings, end_token);
-    let mut training = Training::new(pool, settings.clone(), objective, config, parameters, String::new())?;
+    let model = base.model(settings.products, None, args.watch.recompute)?;
+    let mut training =
+        Training::new(pool, settings.clone(), objective, model, base.parameters, String::new());
     let mut fastest = 0.0f64;
     let mut first_loss = 0.0;
     for step in 0..TRIAL_STEPS {
@@ -417,7 +421,11 @@ fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, tri
         settings.batch_rows
     );
     println!("           {:.2e} operations in all", n_tokens * per_token);
-    let memory = TrainingMemory::of(&config, settings.batch_rows as u64, NumberFormat::Single);
+    let n_rows = settings.batch_rows as u64;
+    let memory = match args.watch.recompute {
+        true => TrainingMemory::recomputing(&config, n_rows, NumberFormat::Single),
+        false => TrainingMemory::of(&config, n_rows, NumberFormat::Single),
+    };
     println!(
         "memory     {}: weights {}, gradients {}, optimiser {}, activations {}, buffers {}",
         human_bytes(memory.total()),

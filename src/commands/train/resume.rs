@@ -1,8 +1,11 @@
 //! `daybreak train resume`: a run goes on from its last checkpoint.
 
-use anyhow::{Result, bail};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
 use kernels::Pool;
-use trainer::{Checkpoint, RunData, RunFile, Training};
+use trainer::{Checkpoint, Frozen, LoraSettings, Parameters, RunData, RunFile, Training};
+use weights::{Gguf, ModelConfig};
 
 use super::n_threads;
 use super::running::{Base, begin};
@@ -24,8 +27,9 @@ pub(super) fn resume(args: &cli::TrainResume) -> Result<()> {
             folder.join("data").display()
         );
     }
-    if state.is_done && folder.join("model.gguf").exists() {
-        let model = folder.join("model.gguf");
+    let outcome = if file.lora.is_some() { "adapter.gguf" } else { "model.gguf" };
+    let model = folder.join(outcome);
+    if state.is_done && model.exists() {
         match state.step < file.settings.n_steps {
             true => println!("the run ended early, after {} steps: {}", state.step, model.display()),
             false => println!("all {} steps are done: {}", state.step, model.display()),
@@ -33,12 +37,35 @@ pub(super) fn resume(args: &cli::TrainResume) -> Result<()> {
         return Ok(());
     }
     let pool = Pool::new(n_threads(args.watch.threads)?.get(), isa()?)?;
-    let base = Base {
-        header: checkpoint.header(),
-        config: checkpoint.config().clone(),
-        parameters: checkpoint.parameters()?,
+    let header = checkpoint.header();
+    let base = match &file.lora {
+        Some(lora) => {
+            let (config, frozen) = frozen(&pool, lora)?;
+            Base { header, parameters: lora.zeros(&config), config, frozen: Some(frozen) }
+        }
+        None => {
+            let config = checkpoint.config()?;
+            Base { header, parameters: Parameters::zeros(&config), config, frozen: None }
+        }
     };
-    begin(&pool, folder, &file, &data, base, args.watch.json, |training: &mut Training<'_>| {
+    begin(&pool, folder, &file, &data, base, &args.watch, |training: &mut Training<'_>| {
         Ok(training.restore(&checkpoint)?)
     })
+}
+
+/// The model that an adapter was begun on, if it is still there.
+fn frozen(pool: &Pool, lora: &LoraSettings) -> Result<(ModelConfig, Arc<Frozen>)> {
+    let gguf = Gguf::open(&lora.base).context("the model that this adapter is learnt for")?;
+    let fingerprint = gguf.fingerprint();
+    if fingerprint != lora.fingerprint {
+        bail!(
+            "{} is not the model that this run began with (its fingerprint is {fingerprint}, that was {}); put that \
+             one back, or begin the run anew",
+            lora.base.display(),
+            lora.fingerprint
+        );
+    }
+    let config = ModelConfig::from_gguf(&gguf)?;
+    let frozen = Frozen::new(pool, Arc::new(gguf), &config)?;
+    Ok((config, Arc::new(frozen)))
 }

@@ -8,9 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use kernels::Pool;
 use tokenizer::{ChatMessage, ChatTemplate, RenderInput, Specials, TokenId, Tokenizer};
-use trainer::{Ending, Event, Header, Parameters, Prompt, Run, RunData, RunFile, Stage, Training};
+use trainer::{
+    Ending, Event, Frozen, Header, LoraSettings, Model, Outcome, Parameters, Products, Prompt, Run, RunData,
+    RunFile, Stage, Training,
+};
 use weights::{Gguf, ModelConfig, TensorType};
 
+use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
 use crate::progress::CountBar;
 use crate::terminal::{Interrupted, without_control_characters};
@@ -20,7 +24,26 @@ pub(super) struct Base<'a> {
     /// Keys of every model file of the run.
     pub(super) header: Header<'a>,
     pub(super) config: ModelConfig,
+    /// What is learnt.
     pub(super) parameters: Parameters,
+    /// The model that stays as it is, where that is an adapter.
+    pub(super) frozen: Option<Arc<Frozen>>,
+}
+
+impl Base<'_> {
+    /// The model that goes forward and backward.
+    pub(super) fn model(
+        &self,
+        products: Products,
+        lora: Option<&LoraSettings>,
+        recompute: bool,
+    ) -> Result<Model> {
+        let mut model = Model::new(self.config.clone(), products.precision())?;
+        if let (Some(frozen), Some(lora)) = (&self.frozen, lora) {
+            model = model.with_base(Arc::clone(frozen), lora.factor());
+        }
+        Ok(if recompute { model.with_recomputation() } else { model })
+    }
 }
 
 /// Takes the steps of a run that are left; `restore` takes up what was done before.
@@ -30,15 +53,16 @@ pub(super) fn begin(
     file: &RunFile,
     data: &RunData,
     base: Base<'_>,
-    json: bool,
+    watch: &cli::WatchArgs,
     restore: impl FnOnce(&mut Training<'_>) -> Result<()>,
 ) -> Result<()> {
     let vocabulary = folder.join("tokenizer.gguf");
     let tokenizer = models::open_tokenizer(&vocabulary)?;
-    let Base { header, config, parameters } = base;
+    let model = base.model(file.settings.products, file.lora.as_ref(), watch.recompute)?;
+    let Base { header, parameters, .. } = base;
     let digest = data.digest().to_owned();
     let settings = file.settings.clone();
-    let mut training = Training::new(pool, settings, data.objective(file), config, parameters, digest)?;
+    let mut training = Training::new(pool, settings, data.objective(file), model, parameters, digest);
     restore(&mut training)?;
     let run = Run {
         folder,
@@ -47,9 +71,12 @@ pub(super) fn begin(
         held_out: data.held_out(file, &tokenizer),
         prompts: prompts(file, &tokenizer, &vocabulary)?,
         ends: vec![file.end_token],
-        model_type: model_type(&file.model_type)?,
+        outcome: match &file.lora {
+            Some(lora) => Outcome::Adapter(lora),
+            None => Outcome::Model(model_type(&file.model_type)?),
+        },
     };
-    go(&run, &mut training, json)
+    go(&run, &mut training, watch.json)
 }
 
 /// What the model goes on with at every evaluation: the beginning of a text, or a question.
@@ -107,7 +134,7 @@ fn go(run: &Run<'_>, training: &mut Training<'_>, json: bool) -> Result<()> {
     match ending? {
         Ending::Complete => {
             if !json {
-                report(run.folder);
+                report(run);
             }
             Ok(())
         }
@@ -160,8 +187,16 @@ fn show(bar: &CountBar, event: &Event, n_steps: u64, last_loss: &mut Option<f64>
     }
 }
 
-fn report(folder: &Path) {
-    let model = folder.join("model.gguf");
-    println!("\nthe model: {}", model.display());
-    println!("  daybreak serve --model {}", model.display());
+fn report(run: &Run<'_>) {
+    let path = run.folder.join(run.outcome.file_name());
+    match run.outcome {
+        Outcome::Model(_) => {
+            println!("\nthe model: {}", path.display());
+            println!("  daybreak serve --model {}", path.display());
+        }
+        Outcome::Adapter(lora) => {
+            println!("\nthe adapter: {}", path.display());
+            println!("  daybreak serve --model {} --adapter {}", lora.base.display(), path.display());
+        }
+    }
 }

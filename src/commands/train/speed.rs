@@ -6,8 +6,8 @@ use anyhow::Result;
 use kernels::Pool;
 use serde_json::json;
 use trainer::{
-    Decay, LoopSettings, MatrixOptimizer, Objective, OptimizerSettings, ParameterCount, Products, Rows,
-    Training,
+    Decay, LoopSettings, MatrixOptimizer, Model, Objective, OptimizerSettings, ParameterCount, Products,
+    Rows, Training,
 };
 use weights::DecoderShape;
 
@@ -57,7 +57,11 @@ pub(super) fn speed(args: &cli::TrainSpeed) -> Result<()> {
     });
     let per_token = trainer::training_flops_per_token(&config, seq_len);
     let n_parameters = ParameterCount::of(&config).total;
-    let mut training = Training::new(&pool, settings, objective, config, parameters, String::new())?;
+    let mut model = Model::new(config, products.precision())?;
+    if args.recompute {
+        model = model.with_recomputation();
+    }
+    let mut training = Training::new(&pool, settings, objective, model, parameters, String::new());
     let mut seconds = Vec::new();
     let mut loss = 0.0;
     for step in 0..WARM_UP + args.steps {

@@ -24,7 +24,7 @@ fn settings(targets: &str) -> LoraSettings {
 
 fn over(pool: &Pool, name: &str, config: &ModelConfig, settings: &LoraSettings) -> Model {
     let gguf = Gguf::open(&folder().join(format!("{name}-f32.gguf"))).unwrap();
-    let frozen = Arc::new(Frozen::new(pool, gguf, config).unwrap());
+    let frozen = Arc::new(Frozen::new(pool, Arc::new(gguf), config).unwrap());
     Model::new(config.clone(), Precision::F32).unwrap().with_base(frozen, settings.factor())
 }
 

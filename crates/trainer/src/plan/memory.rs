@@ -50,8 +50,7 @@ pub struct TrainingMemory {
 }
 
 impl TrainingMemory {
-    /// For `n_rows` tokens that are at work at a time, with the pass of this crate. Others keep more, or less where they
-    /// compute activations again.
+    /// For `n_rows` tokens that are at work at a time, with the pass of this crate; others keep more.
     #[must_use]
     pub fn of(config: &ModelConfig, n_rows: u64, format: NumberFormat) -> TrainingMemory {
         let n = ParameterCount::of(config).total;
@@ -68,6 +67,15 @@ impl TrainingMemory {
                 .saturating_mul(shared * format.activation_bytes())
                 .saturating_add(logits.saturating_mul(4)),
         }
+    }
+
+    /// As [`TrainingMemory::of`], where layers are computed again: all keep what goes into them, and one keeps the rest.
+    #[must_use]
+    pub fn recomputing(config: &ModelConfig, n_rows: u64, format: NumberFormat) -> TrainingMemory {
+        let of_one = config.layers.iter().map(|layer| kept_per_row(config, layer)).max().unwrap_or(0);
+        let inputs = config.n_layers().saturating_sub(1) * config.n_embd;
+        let activations = n_rows.saturating_mul((of_one + inputs as u64) * format.activation_bytes());
+        TrainingMemory { activations, ..TrainingMemory::of(config, n_rows, format) }
     }
 
     /// All parts; what is beyond counting stays at the largest number.
@@ -154,6 +162,12 @@ mod tests {
             };
             model.loss_and_gradient(&pool, &parameters, &batch, &mut gradient);
             let memory = TrainingMemory::of(&config, n as u64, NumberFormat::Single);
+            let (kept, shared) = model.n_kept_numbers();
+            assert_eq!(memory.activations, 4 * kept as u64);
+            assert_eq!(memory.buffers, 4 * shared as u64);
+            let mut model = Model::new(config.clone(), Precision::F32).unwrap().with_recomputation();
+            model.loss_and_gradient(&pool, &parameters, &batch, &mut gradient);
+            let memory = TrainingMemory::recomputing(&config, n as u64, NumberFormat::Single);
             let (kept, shared) = model.n_kept_numbers();
             assert_eq!(memory.activations, 4 * kept as u64);
             assert_eq!(memory.buffers, 4 * shared as u64);

@@ -10,8 +10,10 @@ use crate::batches::{Batches, held_out_rows};
 use crate::corpus::{Corpus, OnBroken};
 use crate::data::{Data, DataSource, PrepareData, prepare_data};
 use crate::initial::initial_parameters;
+use crate::model::Model;
 use crate::objective::Pretraining;
 use crate::optimizer::{MatrixOptimizer, OptimizerSettings};
+use crate::parameters::Parameters;
 use crate::schedule::{Decay, Schedule};
 use crate::test_support::byte_tokenizer;
 use crate::training::{LoopSettings, Products};
@@ -97,9 +99,9 @@ impl Place {
         let objective = Box::new(Pretraining::new(batches, settings.batch_rows));
         let config = shape().config();
         let parameters = initial_parameters(&config, settings.seed);
+        let model = Model::new(config, settings.products.precision()).unwrap();
         let digest = self.data.summary.digest.clone();
-        let mut training =
-            Training::new(&pool, settings.clone(), objective, config, parameters, digest).unwrap();
+        let mut training = Training::new(&pool, settings.clone(), objective, model, parameters, digest);
         if folder.join("checkpoints").exists() {
             let (checkpoint, _) = Checkpoint::open_latest(&folder.join("checkpoints"))?;
             training.restore(&checkpoint)?;
@@ -115,7 +117,7 @@ impl Place {
             held_out: held_out_rows(&self.data, DOCUMENT, settings.seq_len, settings.eval_rows, &counts),
             prompts: vec![Prompt { text: "1".to_owned(), tokens: vec![DOCUMENT, 20] }],
             ends: vec![DOCUMENT],
-            model_type: TensorType::F32,
+            outcome: Outcome::Model(TensorType::F32),
         };
         run.go(&mut training, watch)
     }
@@ -251,7 +253,8 @@ fn a_learning_rate_that_explodes_is_lowered_and_then_given_up_with_a_reason() {
     assert_eq!(n_back, MAX_ROLLBACKS as usize);
     let (checkpoint, damaged) = Checkpoint::open_latest(&place.checkpoints("wild")).unwrap();
     assert!(damaged.is_empty());
-    let parameters = checkpoint.parameters().unwrap();
+    let mut parameters = Parameters::zeros(&checkpoint.config().unwrap());
+    checkpoint.fill(&mut parameters).unwrap();
     assert!(parameters.iter().all(|(_, values)| values.iter().all(|x| x.is_finite())));
     assert_eq!(checkpoint.state().rate_factor, 0.125);
 }
