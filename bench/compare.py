@@ -6,7 +6,7 @@ import platform
 
 from ours import CACHE, machine
 
-TABLES = ("speed", "lengths", "streams", "http", "prefix", "reopen", "context", "arrival", "start", "memory", "busy", "lookup", "quantize", "bpe", "training")
+TABLES = ("speed", "lengths", "streams", "http", "prefix", "reopen", "context", "arrival", "start", "memory", "busy", "lookup", "quantize", "bpe", "training", "lora")
 DEFAULT = ("speed", "start", "memory")
 
 

@@ -35,9 +35,9 @@ if [ -z "${LLAMA_SERVER:-}" ] && [ ! -x "$llama/build/bin/llama-server" ]; then
 fi
 export LLAMA_SERVER="${LLAMA_SERVER:-$llama/build/bin/llama-server}"
 case " $* " in
-  *" training "* | *" all "*)
+  *" training "* | *" lora "* | *" all "*)
     torch="$cache/bench-torch-venv"
-    if [ -z "${TORCH_PYTHON:-}" ] && ! "$torch/bin/python" -c 'import torch' 2>/dev/null; then
+    if [ -z "${TORCH_PYTHON:-}" ] && ! "$torch/bin/python" -c 'import torch, peft' 2>/dev/null; then
       echo "fetching PyTorch (five gigabytes, once)" >&2
       python3 -m venv "$torch"
       "$torch/bin/pip" install --quiet -r bench/requirements-torch.txt

@@ -281,6 +281,17 @@ pub(crate) struct TrainSpeed {
     /// Tokens of a sequence.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=131_072))]
     pub(crate) seq_len: u32,
+    /// A model to learn an adapter for, instead of a new one: catalog name or path.
+    #[arg(short, long, value_name = "MODEL", requires = "lora", conflicts_with_all = ["depth", "kv_heads", "vocab_size"])]
+    pub(crate) model: Option<String>,
+    /// Rank of the adapter, which all matrices of a layer get.
+    #[arg(long, value_name = "RANK", requires = "model", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) lora: Option<u16>,
+    /// Share of every sequence, at its end, that is learnt: what is before it is read only, as a question is.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = parse_positive)]
+    pub(crate) answer_share: f64,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
     /// Sequences of a step.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) sequences: u32,

@@ -58,7 +58,10 @@ fn a_model_learns_which_answer_is_preferred() {
     let resume = ["train", "resume", str(&killed), "--json", "--threads", "1"];
     assert!(killed_after(home.path(), &resume, 6));
     ok(run(home.path(), &resume));
-    assert!(weights_of(&killed) == weights_of(&whole), "not the same weights");
+    assert!(
+        weights_of(&killed.join("model.gguf")) == weights_of(&whole.join("model.gguf")),
+        "not the same weights"
+    );
 }
 
 #[test]

@@ -54,8 +54,8 @@ pub(crate) fn killed_after(home: &Path, args: &[&str], n_steps: usize) -> bool {
 }
 
 /// The tensors of a run's model, in which nothing tells the folder's name.
-pub(crate) fn weights_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let gguf = Gguf::open(&folder.join("model.gguf")).expect("it was made");
+pub(crate) fn weights_of(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let gguf = Gguf::open(path).expect("it was made");
     let tensors = gguf.tensors().iter();
     tensors.map(|info| (info.name.clone(), gguf.bytes(info).to_vec())).collect()
 }
@@ -85,7 +85,10 @@ fn a_run_that_is_killed_again_and_again_makes_the_same_model_which_the_engine_se
     }
     assert!(n_kills >= 4, "only {n_kills} kills");
     ok(run(home.path(), &resume));
-    assert!(weights_of(&killed) == weights_of(&whole), "not the same weights");
+    assert!(
+        weights_of(&killed.join("model.gguf")) == weights_of(&whole.join("model.gguf")),
+        "not the same weights"
+    );
     let log = std::fs::read_to_string(killed.join("log.jsonl")).expect("a log");
     let found: Vec<f64> =
         events(&log, "step").iter().map(|step| step["loss"].as_f64().expect("a number")).collect();

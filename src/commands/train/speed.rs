@@ -1,20 +1,23 @@
-//! `daybreak train speed`: how fast a model of a given size is trained on this machine, with tokens drawn at random.
+//! `daybreak train speed`: how fast a model of a given size, or an adapter of a model, is trained on this machine, with tokens
+//! drawn at random.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
 use kernels::Pool;
 use serde_json::json;
 use trainer::{
-    Decay, LoopSettings, MatrixOptimizer, Model, Objective, OptimizerSettings, ParameterCount, Products,
-    Rows, Training,
+    Decay, Frozen, LoopSettings, LoraSettings, MatrixOptimizer, Objective, OptimizerSettings, Products, Rows,
+    Training,
 };
-use weights::DecoderShape;
+use weights::{DecoderShape, Gguf, ModelConfig};
 
 use super::n_threads;
+use super::running::Base;
 use crate::cli;
 use crate::commands::bench::peak_memory_bytes;
-use crate::config::isa;
+use crate::config::{ModelSettings, isa};
 use crate::terminal::human_bytes;
 
 /// Steps before the clock starts.
@@ -24,12 +27,6 @@ pub(super) fn speed(args: &cli::TrainSpeed) -> Result<()> {
     let n_threads = n_threads(args.threads)?;
     let pool = Pool::new(n_threads.get(), isa()?)?;
     let (seq_len, n_sequences) = (args.seq_len as usize, args.sequences as usize);
-    let depth = usize::from(args.depth);
-    let shape = trainer::decoder_shape(depth, args.vocab_size as usize, seq_len, false);
-    let shape = DecoderShape { n_kv_heads: args.kv_heads.map_or(shape.n_kv_heads, usize::from), ..shape };
-    if !shape.n_heads.is_multiple_of(shape.n_kv_heads) {
-        anyhow::bail!("{} heads cannot share {} heads of keys and values", shape.n_heads, shape.n_kv_heads);
-    }
     let products = if args.products == "f32" { Products::F32 } else { Products::Bf16 };
     let matrices = if args.optimizer == "muon" { MatrixOptimizer::Muon } else { MatrixOptimizer::AdamW };
     let settings = LoopSettings {
@@ -47,21 +44,22 @@ pub(super) fn speed(args: &cli::TrainSpeed) -> Result<()> {
         patience: None,
         checkpoint_seconds: f64::MAX,
     };
-    let config = shape.config();
-    let parameters = trainer::initial_parameters(&config, 1);
+    let (base, lora) = match (&args.model, args.lora) {
+        (Some(model), Some(rank)) => adapter(&pool, args, model, usize::from(rank))?,
+        _ => (new_model(args)?, None),
+    };
+    let config = base.config.clone();
+    let model = base.model(products, lora.as_ref(), args.recompute)?;
     let objective = Box::new(Noise {
         seq_len,
         n_sequences,
-        vocab_size: args.vocab_size,
+        n_read_only: ((1.0 - args.answer_share.min(1.0)) * seq_len as f64) as usize,
+        vocab_size: config.vocab_size as u32,
         random: fastrand::Rng::with_seed(1),
     });
     let per_token = trainer::training_flops_per_token(&config, seq_len);
-    let n_parameters = ParameterCount::of(&config).total;
-    let mut model = Model::new(config, products.precision())?;
-    if args.recompute {
-        model = model.with_recomputation();
-    }
-    let mut training = Training::new(&pool, settings, objective, model, parameters, String::new());
+    let n_parameters = base.parameters.len();
+    let mut training = Training::new(&pool, settings, objective, model, base.parameters, String::new());
     let mut seconds = Vec::new();
     let mut loss = 0.0;
     for step in 0..WARM_UP + args.steps {
@@ -93,10 +91,47 @@ pub(super) fn speed(args: &cli::TrainSpeed) -> Result<()> {
     Ok(())
 }
 
+/// A model of a given size before its first step.
+fn new_model(args: &cli::TrainSpeed) -> Result<Base<'static>> {
+    let depth = usize::from(args.depth);
+    let shape = trainer::decoder_shape(depth, args.vocab_size as usize, args.seq_len as usize, false);
+    let shape = DecoderShape { n_kv_heads: args.kv_heads.map_or(shape.n_kv_heads, usize::from), ..shape };
+    if !shape.n_heads.is_multiple_of(shape.n_kv_heads) {
+        anyhow::bail!("{} heads cannot share {} heads of keys and values", shape.n_heads, shape.n_kv_heads);
+    }
+    let config = shape.config();
+    let parameters = trainer::initial_parameters(&config, 1);
+    Ok(Base { header: Vec::new(), config, parameters, frozen: None })
+}
+
+/// A new adapter of all matrices of a model.
+fn adapter(
+    pool: &Pool,
+    args: &cli::TrainSpeed,
+    model: &str,
+    rank: usize,
+) -> Result<(Base<'static>, Option<LoraSettings>)> {
+    let path = ModelSettings::new(&args.data)?.library.resolve(model)?.path().to_owned();
+    let gguf = Gguf::open(&path)?;
+    let config = ModelConfig::from_gguf(&gguf)?;
+    let lora = LoraSettings {
+        rank,
+        alpha: 2.0 * rank as f32,
+        targets: trainer::lora_targets("all")?,
+        fingerprint: gguf.fingerprint(),
+        base: path,
+    };
+    let frozen = Some(Arc::new(Frozen::new(pool, Arc::new(gguf), &config)?));
+    let base = Base { header: Vec::new(), parameters: lora.initial(&config, 1), config, frozen };
+    Ok((base, Some(lora)))
+}
+
 /// Tokens that say nothing: speed does not depend on what is learnt.
 struct Noise {
     seq_len: usize,
     n_sequences: usize,
+    /// Tokens of a sequence before those that are learnt.
+    n_read_only: usize,
     vocab_size: u32,
     random: fastrand::Rng,
 }
@@ -106,7 +141,8 @@ impl Objective for Noise {
         rows.clear();
         for _ in 0..self.n_sequences {
             let tokens: Vec<u32> = (0..=self.seq_len).map(|_| self.random.u32(..self.vocab_size)).collect();
-            rows.push(tokens.windows(2).map(|pair| (pair[0], pair[1], 1.0)));
+            let is_learnt = |idx: usize| f32::from(u8::from(idx >= self.n_read_only));
+            rows.push(tokens.windows(2).enumerate().map(|(idx, pair)| (pair[0], pair[1], is_learnt(idx))));
         }
     }
 
