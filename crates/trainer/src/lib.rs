@@ -25,6 +25,7 @@ mod optimizer;
 mod parameters;
 pub mod plan;
 mod preferences;
+pub mod recipe;
 mod rows;
 mod run;
 mod run_data;
