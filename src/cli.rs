@@ -11,8 +11,8 @@ use engine::PromptLookup;
 
 pub(crate) use plan::Plan;
 pub(crate) use train::{
-    ExportFormat, SPECIAL_TOKENS, Train, TrainDpo, TrainExport, TrainPretrain, TrainResume, TrainSft,
-    TrainSpeed, TrainStage, TrainTokenizer, TuneArgs, WatchArgs,
+    ExportFormat, Recipe, SPECIAL_TOKENS, Train, TrainDpo, TrainExport, TrainPretrain, TrainRecipe,
+    TrainResume, TrainSft, TrainSpeed, TrainStage, TrainTokenizer, TuneArgs, WatchArgs,
 };
 
 /// Printed under `daybreak --help`.

@@ -29,6 +29,8 @@ pub(crate) enum TrainStage {
     Resume(TrainResume),
     /// Write a model for other programs.
     Export(TrainExport),
+    /// All stages of a worked example: a first model from nothing.
+    Recipe(TrainRecipe),
     /// Measure how fast a model is trained on this machine.
     Speed(TrainSpeed),
 }
@@ -264,6 +266,37 @@ pub(crate) struct TrainResume {
     pub(crate) run: PathBuf,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
+}
+
+/// Printed under `daybreak train recipe --help`.
+const RECIPES: &str = "\
+first-light  A model that knows the chemical elements, adds two numbers and spells words, in English and Chinese, from nothing in
+             half an hour on two cores: lessons and tests are generated, a vocabulary is learnt, then texts, then conversations.
+
+Every stage is shown as the command that does it. What is done already is not done again, so that Ctrl-C loses nothing.
+
+  daybreak train recipe first-light
+  daybreak serve --model first-light/model/model.gguf";
+
+/// `daybreak train recipe`
+#[derive(Debug, Args)]
+#[command(after_help = RECIPES)]
+pub(crate) struct TrainRecipe {
+    /// Which one.
+    #[arg(value_name = "NAME", value_enum)]
+    pub(crate) name: Recipe,
+    /// The folder for everything [default: the recipe's name].
+    #[arg(short, long = "out", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
+}
+
+/// A worked example.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Recipe {
+    /// A narrow subject in two languages, from nothing.
+    FirstLight,
 }
 
 /// `daybreak train speed`

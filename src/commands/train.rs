@@ -2,6 +2,7 @@
 
 mod export;
 mod pretrain;
+mod recipe;
 mod resume;
 mod running;
 mod speed;
@@ -27,6 +28,7 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
         cli::TrainStage::Dpo(args) => tuning::dpo(&args),
         cli::TrainStage::Resume(args) => resume::resume(&args),
         cli::TrainStage::Export(args) => export::export(&args),
+        cli::TrainStage::Recipe(args) => recipe::recipe(&args),
         cli::TrainStage::Speed(args) => speed::speed(&args),
     }
 }
