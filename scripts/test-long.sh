@@ -23,6 +23,9 @@ done
 echo "── ten thousand requests that end badly"
 cargo test --release --quiet -p server --test http -- --ignored
 
+echo "── runs killed at any instant"
+cargo test --release --quiet --test program -- --ignored survives_a_kill
+
 echo "── exported models in transformers"
 cargo build --release --quiet --bin daybreak
 bash tests/sdk/hugging_face.sh
