@@ -267,18 +267,26 @@ pub(crate) fn unpack(ty: WeightType, src: &[u8], dst: &mut [f32]) {
     let n = src.len() / ty.block_bytes() * ty.block_len();
     assert_eq!(dst.len(), n, "{} weights need as many floats", ty.name());
     let blocks = src.chunks_exact(ty.block_bytes()).zip(dst.chunks_exact_mut(ty.block_len()));
+    // A closure would be compiled without the caller's vectors.
+    macro_rules! each {
+        ($block:ident, $weights:ident => $unpacked:expr) => {
+            for ($block, $weights) in blocks {
+                $unpacked;
+            }
+        };
+    }
     match ty {
-        WeightType::F32 => blocks.for_each(|(b, w)| w[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-        WeightType::F16 => blocks.for_each(|(b, w)| w[0] = f16_value([b[0], b[1]])),
-        WeightType::BF16 => blocks.for_each(|(b, w)| w[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-        WeightType::Q4_0 => blocks.for_each(|(b, w)| dequantize_q4_0(&Block::read(b), w)),
-        WeightType::Q4_1 => blocks.for_each(|(b, w)| dequantize_q4_1(&Block::read(b), w)),
-        WeightType::Q5_0 => blocks.for_each(|(b, w)| dequantize_q5_0(&Block::read(b), w)),
-        WeightType::Q5_1 => blocks.for_each(|(b, w)| dequantize_q5_1(&Block::read(b), w)),
-        WeightType::Q8_0 => blocks.for_each(|(b, w)| dequantize_q8_0(&Block::read(b), w)),
-        WeightType::Q4K => blocks.for_each(|(b, w)| dequantize_q4k(&Block::read(b), w)),
-        WeightType::Q5K => blocks.for_each(|(b, w)| dequantize_q5k(&Block::read(b), w)),
-        WeightType::Q6K => blocks.for_each(|(b, w)| dequantize_q6k(&Block::read(b), w)),
+        WeightType::F32 => each!(b, w => w[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        WeightType::F16 => each!(b, w => w[0] = f16_value([b[0], b[1]])),
+        WeightType::BF16 => each!(b, w => w[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+        WeightType::Q4_0 => each!(b, w => dequantize_q4_0(&Block::read(b), w)),
+        WeightType::Q4_1 => each!(b, w => dequantize_q4_1(&Block::read(b), w)),
+        WeightType::Q5_0 => each!(b, w => dequantize_q5_0(&Block::read(b), w)),
+        WeightType::Q5_1 => each!(b, w => dequantize_q5_1(&Block::read(b), w)),
+        WeightType::Q8_0 => each!(b, w => dequantize_q8_0(&Block::read(b), w)),
+        WeightType::Q4K => each!(b, w => dequantize_q4k(&Block::read(b), w)),
+        WeightType::Q5K => each!(b, w => dequantize_q5k(&Block::read(b), w)),
+        WeightType::Q6K => each!(b, w => dequantize_q6k(&Block::read(b), w)),
     }
 }
 
@@ -323,10 +331,12 @@ fn dequantize_q4_1(block: &BlockQ4_1, w: &mut [f32]) {
 #[inline(always)]
 fn fives(qs: &[u8; 16], qh: [u8; 4]) -> [u8; 32] {
     let qh = u32::from_le_bytes(qh);
-    std::array::from_fn(|i| {
-        let nibble = if i < 16 { qs[i] & 15 } else { qs[i - 16] >> 4 };
-        nibble | ((((qh >> i) & 1) as u8) << 4)
-    })
+    let mut fives = [0; 32];
+    for (i, &q) in qs.iter().enumerate() {
+        fives[i] = (q & 15) | (((qh >> i) & 1) as u8) << 4;
+        fives[i + 16] = (q >> 4) | (((qh >> (i + 16)) & 1) as u8) << 4;
+    }
+    fives
 }
 
 #[inline(always)]

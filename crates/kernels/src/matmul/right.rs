@@ -18,7 +18,8 @@ const STRIP: usize = 256;
 const STRIP_ROWS: usize = 256;
 
 thread_local! {
-    /// What a worker has unpacked.
+    /// What a worker has unpacked. It is taken out and put back: a closure that borrows it would be compiled without the
+    /// kernel's vectors.
     static UNPACKED: RefCell<Vec<f32>> = RefCell::default();
 }
 
@@ -198,13 +199,13 @@ impl Kernel for PackRows<'_> {
         let width = super::tile::width_of::<L>();
         let (n_rows, n_cols) = right.len;
         let rows = panel * width..n_rows.min((panel + 1) * width);
-        UNPACKED.with_borrow_mut(|buffer| {
-            let numbers = room(buffer, rows.len() * n_cols);
-            for (row, to) in rows.clone().zip(numbers.chunks_exact_mut(n_cols)) {
-                right.unpack(row, 0..n_cols, to);
-            }
-            pack_panel(l, is_bf16, Matrix::new(numbers, rows.len(), n_cols).transposed(), 0, to);
-        });
+        let mut buffer = UNPACKED.take();
+        let numbers = room(&mut buffer, rows.len() * n_cols);
+        for (row, to) in rows.clone().zip(numbers.chunks_exact_mut(n_cols)) {
+            right.unpack(row, 0..n_cols, to);
+        }
+        pack_panel(l, is_bf16, Matrix::new(numbers, rows.len(), n_cols).transposed(), 0, to);
+        UNPACKED.set(buffer);
     }
 }
 
@@ -231,18 +232,18 @@ impl Kernel for PackStrip<'_> {
         let width = super::tile::width_of::<L>();
         let (first_word, n_words) =
             if is_bf16 { (rows.start / 2, rows.len().div_ceil(2)) } else { (rows.start, rows.len()) };
-        UNPACKED.with_borrow_mut(|buffer| {
-            let numbers = room(buffer, rows.len() * cols.len());
-            for (row, to) in rows.clone().zip(numbers.chunks_exact_mut(cols.len())) {
-                right.unpack(row, cols.clone(), to);
-            }
-            let strip = Matrix::new(numbers, rows.len(), cols.len());
-            for panel in 0..cols.len().div_ceil(width) {
-                let at = (cols.start / width + panel) * panel_len + first_word * width;
-                // SAFETY: each task packs its rows of its panels.
-                let to = unsafe { packed.range(at, n_words * width) };
-                pack_panel(l, is_bf16, strip, panel, to);
-            }
-        });
+        let mut buffer = UNPACKED.take();
+        let numbers = room(&mut buffer, rows.len() * cols.len());
+        for (row, to) in rows.clone().zip(numbers.chunks_exact_mut(cols.len())) {
+            right.unpack(row, cols.clone(), to);
+        }
+        let strip = Matrix::new(numbers, rows.len(), cols.len());
+        for panel in 0..cols.len().div_ceil(width) {
+            let at = (cols.start / width + panel) * panel_len + first_word * width;
+            // SAFETY: each task packs its rows of its panels.
+            let to = unsafe { packed.range(at, n_words * width) };
+            pack_panel(l, is_bf16, strip, panel, to);
+        }
+        UNPACKED.set(buffer);
     }
 }
