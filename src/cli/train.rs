@@ -270,8 +270,8 @@ pub(crate) struct TrainResume {
 
 /// Printed under `daybreak train recipe --help`.
 const RECIPES: &str = "\
-first-light  A model that knows the chemical elements, adds two numbers and spells words, in English and Chinese, from nothing in
-             half an hour on two cores: lessons and tests are generated, a vocabulary is learnt, then texts, then conversations.
+first-light  A model that knows the chemical elements, adds two numbers and spells words, in English and Chinese: lessons and
+             tests are generated, a vocabulary is learnt, then texts, then conversations.
 
 Every stage is shown as the command that does it. What is done already is not done again, so that Ctrl-C loses nothing.
 

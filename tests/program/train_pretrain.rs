@@ -177,3 +177,41 @@ fn a_dry_run_tells_every_figure_and_trains_nothing() {
     }
     assert!(!out.exists(), "a dry run is not in the way of the real one");
 }
+
+/// The system refuses files of more than `kilobytes`, as a full disk would.
+fn resume_with_limit(home: &Path, folder: &Path, kilobytes: usize) -> std::process::Output {
+    let script = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" train resume \"$1\" --json");
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_daybreak"), str(folder)]).env("HOME", home);
+    command.output().expect("bash starts")
+}
+
+#[test]
+fn a_disk_without_room_leaves_the_last_checkpoint_whole() {
+    let home = tempfile::tempdir().expect("a folder");
+    let texts = text();
+    let (whole, full) = (home.path().join("whole"), home.path().join("full"));
+    ok(run(home.path(), &pretrain(str(&texts), str(&whole))));
+    assert!(killed_after(home.path(), &pretrain(str(&texts), str(&full)), 9));
+    let checkpoints = || -> Vec<(String, u64)> {
+        let entries = std::fs::read_dir(full.join("checkpoints"))
+            .expect("a folder")
+            .map(|entry| entry.expect("a file"));
+        let mut all: Vec<(String, u64)> = entries
+            .map(|entry| {
+                (entry.file_name().to_string_lossy().into_owned(), entry.metadata().expect("its size").len())
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let before = checkpoints();
+    let output = resume_with_limit(home.path(), &full, before[0].1 as usize / 2048);
+    assert_one_line_error(&output, &["checkpoints/step-", "File too large"]);
+    assert_eq!(checkpoints(), before, "nothing is lost and nothing half written stays");
+    ok(run(home.path(), &["train", "resume", str(&full), "--json"]));
+    assert!(
+        weights_of(&full.join("model.gguf")) == weights_of(&whole.join("model.gguf")),
+        "not the same weights"
+    );
+}

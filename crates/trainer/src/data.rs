@@ -18,6 +18,8 @@ use crate::corpus::{BrokenRecord, CorpusError};
 
 pub use selection::{UnknownLanguage, language_by_name};
 pub(crate) use token_file::TokenFileWriter;
+#[cfg(any(test, fuzzing))]
+pub use token_file::token_files;
 pub use token_file::{TokenFile, TokenFileError};
 pub use tokenise::{DataProgress, DataSource, PrepareData, prepare_data};
 

@@ -41,6 +41,8 @@ pub use checkpoint::{Checkpoint, CheckpointError, Header, LoopState, write_model
 pub use corpus::fuzzing;
 pub use corpus::{BrokenRecord, Corpus, CorpusError, CorpusSummary, OnBroken, Piece};
 pub use cost::{ParameterCount, training_flops_per_token, unmasked_flops_per_token};
+#[cfg(any(test, fuzzing))]
+pub use data::token_files;
 pub use data::{
     Data, DataError, DataProgress, DataSource, DataSummary, PrepareData, SourceSummary, TokenFile,
     TokenFileError, UnknownLanguage, language_by_name, prepare_data,

@@ -224,3 +224,17 @@ fn damaged_files_are_named() {
         assert!(error.contains(what) && error.contains("prepare the data again"), "{error}");
     }
 }
+
+#[test]
+fn every_file_of_tokens_is_taken_or_refused_as_its_name_says() {
+    let folder = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tokens/corpus");
+    let mut n_files = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let error = token_files(&std::fs::read(&path).unwrap());
+        assert_eq!(error.is_none(), name.starts_with("ok-"), "{name}: {error:?}");
+        n_files += 1;
+    }
+    assert!(n_files > 8, "found {n_files} files in {folder:?}");
+}

@@ -13,6 +13,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tokenizer::TokenId;
@@ -52,10 +53,73 @@ fn id_len(vocab_size: usize) -> usize {
 #[derive(Debug)]
 pub struct TokenFile {
     map: FileMap,
+    layout: Layout,
+}
+
+/// Where things are in a file of tokens, whose bytes each question is about.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
     id_len: usize,
     n_tokens: usize,
     n_documents: usize,
     n_bytes: u64,
+}
+
+impl Layout {
+    /// Reads the head and looks at every id; else says what is wrong.
+    fn read(bytes: &[u8], vocab_size: usize) -> Result<Layout, String> {
+        let damaged = |what: &str| Err(what.to_owned());
+        if bytes.len() < HEAD_LEN || &bytes[..8] != MAGIC {
+            return damaged("it does not begin as one");
+        }
+        let small = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let large = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        if small(8) != VERSION {
+            return damaged(&format!("version {}, expected {VERSION}", small(8)));
+        }
+        let id_len = small(12) as usize;
+        let (n_tokens, n_documents) = (large(16), large(24));
+        let starts = n_tokens.checked_mul(id_len as u64).and_then(|n| n.checked_add(HEAD_LEN as u64 + 7));
+        let starts = starts.map(|n| n & !7);
+        let len = starts.and_then(|starts| starts.checked_add(n_documents.checked_mul(8)?));
+        if !matches!(id_len, 2 | 4) || len != Some(bytes.len() as u64) {
+            return damaged("its length is not the one it tells");
+        }
+        let (n_tokens, n_documents) = (n_tokens as usize, n_documents as usize);
+        let layout = Layout { id_len, n_tokens, n_documents, n_bytes: large(32) };
+        if (0..n_tokens).any(|at| layout.token(bytes, at) as usize >= vocab_size) {
+            return damaged("a token outside of the vocabulary");
+        }
+        let mut before = None;
+        for idx in 0..n_documents {
+            let start = layout.start(bytes, idx);
+            if start >= n_tokens || before.is_some_and(|before| before >= start) {
+                return damaged("documents out of order");
+            }
+            before = Some(start);
+        }
+        Ok(layout)
+    }
+
+    fn token(&self, bytes: &[u8], at: usize) -> TokenId {
+        assert!(at < self.n_tokens, "token {at} of {}", self.n_tokens);
+        let bytes = &bytes[HEAD_LEN + at * self.id_len..];
+        match self.id_len {
+            2 => TokenId::from(u16::from_le_bytes([bytes[0], bytes[1]])),
+            _ => TokenId::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+        }
+    }
+
+    fn start(&self, bytes: &[u8], idx: usize) -> usize {
+        let at = (HEAD_LEN + self.n_tokens * self.id_len).next_multiple_of(8) + idx * 8;
+        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")) as usize
+    }
+
+    /// The tokens of a document, from its first to the next document's first.
+    fn document(&self, bytes: &[u8], idx: usize) -> Range<usize> {
+        let end = if idx + 1 < self.n_documents { self.start(bytes, idx + 1) } else { self.n_tokens };
+        self.start(bytes, idx)..end
+    }
 }
 
 impl TokenFile {
@@ -64,58 +128,32 @@ impl TokenFile {
     /// # Errors
     /// Where it is missing, of another version, shorter than it says, or holds what `vocab_size` excludes.
     pub fn open(path: &Path, vocab_size: usize) -> Result<TokenFile, TokenFileError> {
-        let map =
-            FileMap::open(path).map_err(|source| TokenFileError::Io { path: path.to_owned(), source })?;
-        let damaged = |what: &str| TokenFileError::Damaged { path: path.to_owned(), what: what.to_owned() };
-        let bytes = map.bytes();
-        if bytes.len() < HEAD_LEN || &bytes[..8] != MAGIC {
-            return Err(damaged("it does not begin as one"));
+        let path = path.to_owned();
+        match FileMap::open(&path) {
+            Err(source) => Err(TokenFileError::Io { path, source }),
+            Ok(map) => match Layout::read(map.bytes(), vocab_size) {
+                Ok(layout) => Ok(TokenFile { layout, map }),
+                Err(what) => Err(TokenFileError::Damaged { path, what }),
+            },
         }
-        let small = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-        let large = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        if small(8) != VERSION {
-            return Err(damaged(&format!("version {}, expected {VERSION}", small(8))));
-        }
-        let id_len = small(12) as usize;
-        let (n_tokens, n_documents) = (large(16), large(24));
-        let starts = n_tokens.checked_mul(id_len as u64).and_then(|n| n.checked_add(HEAD_LEN as u64 + 7));
-        let starts = starts.map(|n| n & !7);
-        let len = starts.and_then(|starts| starts.checked_add(n_documents.checked_mul(8)?));
-        if !matches!(id_len, 2 | 4) || len != Some(bytes.len() as u64) {
-            return Err(damaged("its length is not the one it tells"));
-        }
-        let (n_tokens, n_documents) = (n_tokens as usize, n_documents as usize);
-        let file = TokenFile { id_len, n_tokens, n_documents, n_bytes: large(32), map };
-        if (0..n_tokens).any(|at| file.token(at) as usize >= vocab_size) {
-            return Err(damaged("a token outside of the vocabulary"));
-        }
-        let mut before = None;
-        for idx in 0..n_documents {
-            let start = file.start(idx);
-            if start >= n_tokens || before.is_some_and(|before| before >= start) {
-                return Err(damaged("documents out of order"));
-            }
-            before = Some(start);
-        }
-        Ok(file)
     }
 
     /// Tokens in all.
     #[must_use]
     pub fn n_tokens(&self) -> u64 {
-        self.n_tokens as u64
+        self.layout.n_tokens as u64
     }
 
     /// Documents in all.
     #[must_use]
     pub fn n_documents(&self) -> usize {
-        self.n_documents
+        self.layout.n_documents
     }
 
     /// Bytes of text that the tokens stand for.
     #[must_use]
     pub fn n_bytes(&self) -> u64 {
-        self.n_bytes
+        self.layout.n_bytes
     }
 
     /// A token.
@@ -124,24 +162,13 @@ impl TokenFile {
     /// Behind the last one.
     #[must_use]
     pub fn token(&self, at: usize) -> TokenId {
-        assert!(at < self.n_tokens, "token {at} of {}", self.n_tokens);
-        let bytes = &self.map.bytes()[HEAD_LEN + at * self.id_len..];
-        match self.id_len {
-            2 => TokenId::from(u16::from_le_bytes([bytes[0], bytes[1]])),
-            _ => TokenId::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
-        }
+        self.layout.token(self.map.bytes(), at)
     }
 
     /// The tokens of a document, from its first to the next document's first.
     #[must_use]
-    pub fn document(&self, idx: usize) -> std::ops::Range<usize> {
-        let end = if idx + 1 < self.n_documents { self.start(idx + 1) } else { self.n_tokens };
-        self.start(idx)..end
-    }
-
-    fn start(&self, idx: usize) -> usize {
-        let at = (HEAD_LEN + self.n_tokens * self.id_len).next_multiple_of(8) + idx * 8;
-        u64::from_le_bytes(self.map.bytes()[at..at + 8].try_into().expect("eight bytes")) as usize
+    pub fn document(&self, idx: usize) -> Range<usize> {
+        self.layout.document(self.map.bytes(), idx)
     }
 
     /// All that the file holds, as bytes.
@@ -245,4 +272,23 @@ impl TokenFileWriter {
         self.out.get_ref().sync_all()?;
         Ok(Written { path: self.path, n_tokens: self.n_tokens, n_bytes: self.n_bytes })
     }
+}
+
+/// Reads any bytes as a file of tokens of a vocabulary of 300, and every token of every document of what is one. Returns what
+/// is wrong, or `None`. For the fuzz target and the test that replays its corpus; in no other build.
+#[cfg(any(test, fuzzing))]
+pub fn token_files(bytes: &[u8]) -> Option<String> {
+    let layout = match Layout::read(bytes, 300) {
+        Ok(layout) => layout,
+        Err(what) => return Some(what),
+    };
+    let mut n_seen = 0;
+    for idx in 0..layout.n_documents {
+        let document = layout.document(bytes, idx);
+        assert!(!document.is_empty(), "an empty document");
+        n_seen += document.len();
+        assert!(document.into_iter().all(|at| layout.token(bytes, at) < 300));
+    }
+    assert!(n_seen <= layout.n_tokens);
+    None
 }
