@@ -29,8 +29,10 @@ const DEPTH: usize = 256;
 const BLOCK_ROWS: usize = 96;
 /// Numbers of the right side that are packed at a time.
 const MAX_PACKED: usize = 8 << 20;
+/// Rows of the left side that are worth a task of their own.
+const LEAST_ROWS: usize = 48;
 /// Fewer tasks than these for each worker are cut by columns too.
-const TASKS_PER_WORKER: usize = 4;
+const TASKS_PER_WORKER: usize = 2;
 
 /// In what the factors of a product are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,19 +187,26 @@ fn multiply(
 ) {
     let m = left.n_rows;
     let n_panels = right.n_cols.div_ceil(tile::width(isa));
-    let n_blocks = m.div_ceil(BLOCK_ROWS);
-    let n_wanted = TASKS_PER_WORKER * pool.n_threads();
-    let n_parts = n_wanted.div_ceil(n_blocks).min(n_panels);
+    let block_rows = block_rows(m, pool.n_threads());
+    let n_blocks = m.div_ceil(block_rows);
+    // Every part packs its rows of the left side anew.
+    let n_parts = (TASKS_PER_WORKER * pool.n_threads()).div_ceil(n_blocks).min(n_panels);
     pool.run(n_blocks * n_parts, &|task, _| {
         let (block, part) = (task / n_parts, task % n_parts);
         let panels = n_panels * part / n_parts..n_panels * (part + 1) / n_parts;
-        let rows = block * BLOCK_ROWS..m.min((block + 1) * BLOCK_ROWS);
+        let rows = block * block_rows..m.min((block + 1) * block_rows);
         LEFT.with_borrow_mut(|room| {
             room.at_least(LeftBlock::WORDS);
             let room = room.as_mut_slice();
             dispatch(isa, is_bf16, Block { left, right, rows, panels, is_bf16, into, out, room });
         });
     });
+}
+
+/// Rows of a task: a block, or fewer where there would be less than enough tasks, whole tiles.
+fn block_rows(m: usize, n_threads: usize) -> usize {
+    let even = m.div_ceil(TASKS_PER_WORKER * n_threads).next_multiple_of(TILE_ROWS);
+    even.clamp(LEAST_ROWS, BLOCK_ROWS)
 }
 
 /// Runs a kernel with the processor's own products of bf16, if they are asked for.
