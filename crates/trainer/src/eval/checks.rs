@@ -68,7 +68,8 @@ pub(crate) fn follows(answer: &str, checks: &[Check]) -> bool {
 
 impl Check {
     fn holds(&self, answer: &str) -> bool {
-        let has = |text: &str| answer.to_lowercase().contains(&text.to_lowercase());
+        // With blanks around it, so that a text that begins and ends with one is found as a word.
+        let has = |text: &str| format!(" {answer} ").to_lowercase().contains(&text.to_lowercase());
         match self {
             Check::Lowercase => has_letter(answer) && !answer.chars().any(char::is_uppercase),
             Check::Uppercase => has_letter(answer) && !answer.chars().any(char::is_lowercase),
@@ -132,7 +133,7 @@ mod tests {
             (Check::Characters { exactly: 4 }, "大海很蓝。", "大海蓝。"),
             (Check::Lines { exactly: 2 }, "one\n\ntwo\n", "one"),
             (Check::Contains { text: text("Salt") }, "it is salty", "it is wet"),
-            (Check::Lacks { text: text("water") }, "it is wet", "Water is wet"),
+            (Check::Lacks { text: text(" water ") }, "it is watery", "Water is wet"),
             (Check::StartsWith { text: text("Well,") }, "Well, yes", "yes"),
             (Check::EndsWith { text: text("完毕。") }, "好，完毕。", "完毕。好"),
             (Check::Json { keys: vec![text("name")] }, "```json\n{\"name\": 1}\n```", "{\"title\": 1}"),

@@ -33,12 +33,12 @@ impl Default for Matching {
 impl Matching {
     /// Whether `output` is one of `answers`.
     pub(crate) fn is_match(&self, output: &str, answers: &[String]) -> bool {
-        let output = match self.last_number {
-            true => last_number(output).unwrap_or_default(),
-            false => output.to_owned(),
-        };
-        let output = self.normalised(&output);
-        answers.iter().any(|answer| self.normalised(answer) == output)
+        if !self.last_number {
+            let output = self.normalised(output);
+            return answers.iter().any(|answer| self.normalised(answer) == output);
+        }
+        let output = last_number(output);
+        output.is_some() && answers.iter().any(|answer| last_number(answer) == output)
     }
 
     fn normalised(&self, text: &str) -> String {
@@ -104,5 +104,6 @@ mod tests {
         let matching = Matching { last_number: true, ..Matching::default() };
         assert!(!matching.is_match("none", &["7".to_owned()]));
         assert!(matching.is_match("so it is 7.", &["7".to_owned()]));
+        assert!(matching.is_match("1000 or so", &["1,000".to_owned()]));
     }
 }

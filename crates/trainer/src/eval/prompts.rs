@@ -38,6 +38,9 @@ pub(crate) fn examples_for(
     n_few_shot: usize,
     seed: u64,
 ) -> Result<Vec<&Document>, EvalError> {
+    if n_few_shot == 0 {
+        return Ok(Vec::new());
+    }
     let asked = &task.documents[doc_idx];
     let pool = if task.examples.is_empty() { &task.documents } else { &task.examples };
     // A question may stand in the file twice.
