@@ -9,7 +9,7 @@ use super::DataArgs;
 
 /// Printed under `daybreak train eval --help`.
 const EVAL: &str = "\
-A TASK is a name of --list, a language of it (en, zh), or a file of records (JSONL):
+A TASK is a name of --list, a language of it (en, zh), a text (.txt, .md, .html), or a file of records (JSONL):
 
   {\"question\": \"The sky is\", \"choices\": [\"blue\", \"green\"], \"answer\": 0}     the likeliest choice counts
   {\"question\": \"2 + 2 =\", \"answer\": \"4\"}                                  what the model writes is compared

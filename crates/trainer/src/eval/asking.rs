@@ -71,6 +71,7 @@ pub fn evaluate(
     told: &(dyn Fn(usize) + Sync),
 ) -> Result<(TaskResult, Vec<Sample>), EvalError> {
     let asked = task.asked(settings.limit);
+    let is_compared = asked.iter().any(|document| !document.target().is_empty());
     let asking = Asking {
         task,
         examinee,
@@ -78,6 +79,7 @@ pub fn evaluate(
         n_few_shot: settings.n_few_shot.unwrap_or(task.options.n_few_shot),
         seed: settings.seed,
         prefix: prefix_token(examinee.tokenizer).ok_or_else(|| EvalError::NoFirstToken(task.name.clone()))?,
+        written: if is_compared { "exact_match" } else { "prompt_level_strict_acc" },
     };
     let samples = asking.all(asked.len(), settings.n_parallel, told)?;
     let first = samples.first().map_or(&[][..], |sample| &sample.counts);
@@ -106,6 +108,8 @@ struct Asking<'a> {
     n_few_shot: usize,
     seed: u64,
     prefix: TokenId,
+    /// The figure of what the model writes.
+    written: &'static str,
 }
 
 impl Asking<'_> {
@@ -172,8 +176,7 @@ impl Asking<'_> {
                 let output = self.generate(&examples, document, &mut sample)?;
                 let is_match = answers.is_empty() || self.task.options.matching.is_match(&output, answers);
                 let is_right = is_match && (checks.is_empty() || follows(&output, checks));
-                let metric = if answers.is_empty() { "prompt_level_strict_acc" } else { "exact_match" };
-                sample.counts = vec![share(metric, is_right)];
+                sample.counts = vec![share(self.written, is_right)];
                 sample.output = Some(output);
                 sample.answers.clone_from(answers);
             }

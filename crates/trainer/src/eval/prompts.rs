@@ -43,9 +43,10 @@ pub(crate) fn examples_for(
     }
     let asked = &task.documents[doc_idx];
     let pool = if task.examples.is_empty() { &task.documents } else { &task.examples };
-    // A question may stand in the file twice.
-    let others: Vec<&Document> =
-        pool.iter().filter(|document| document.question() != asked.question()).collect();
+    // A question may stand in the file twice, and one that only checks judge shows no answer.
+    let is_other =
+        |document: &&Document| document.question() != asked.question() && !document.target().is_empty();
+    let others: Vec<&Document> = pool.iter().filter(is_other).collect();
     if others.len() < n_few_shot {
         let (wanted, found) = (n_few_shot, others.len());
         return Err(EvalError::TooFewExamples { task: task.name.clone(), wanted, found });

@@ -1,4 +1,5 @@
-//! Tasks out of files of records: JSONL (also in gzip), or JSON with an array.
+//! Tasks out of files of records: JSONL (also in gzip), or JSON with an array. A file of plain text, Markdown or HTML is a
+//! text to predict.
 //!
 //! A record with `choices` is a question to choose an answer of, one with `text` alone a text to predict, any other a
 //! question that is answered in words. The first record may be `{"task": {…}}` and say how the rest is put.
@@ -28,7 +29,13 @@ const MAX_ANSWER_TOKENS: usize = 1 << 16;
 pub fn read_task(path: &Path, on_broken: OnBroken) -> Result<(Task, CorpusSummary), EvalError> {
     let corpus = Corpus::find(&[path.to_owned()])?;
     let mut records = Records::default();
-    let summary = corpus.read_records(on_broken, &mut |record| records.add(record))?;
+    let summary = match is_text(path) {
+        true => corpus.read(on_broken, &mut |piece, _| {
+            records.add_text(piece.text, piece.is_start);
+            Ok(())
+        })?,
+        false => corpus.read_records(on_broken, &mut |record| records.add(record))?,
+    };
     let stem = |path: PathBuf| path.file_stem().map(PathBuf::from).unwrap_or_default();
     let mut name = path.to_owned();
     while name.extension().is_some() {
@@ -37,6 +44,12 @@ pub fn read_task(path: &Path, on_broken: OnBroken) -> Result<(Task, CorpusSummar
     let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let task = records.finish(&tokenizer::one_line(&name));
     Ok((task.ok_or_else(|| EvalError::NothingToAsk(path.display().to_string()))?, summary))
+}
+
+fn is_text(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    [".txt", ".text", ".md", ".markdown", ".html", ".htm"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// What was read so far.
@@ -112,6 +125,16 @@ impl Records {
             }
         }
         Ok(())
+    }
+
+    /// Takes the next piece of a text; one of more than [`MAX_TEXT`] bytes becomes several.
+    fn add_text(&mut self, piece: &str, is_start: bool) {
+        match self.documents.last_mut() {
+            Some(Document::Text { text }) if !is_start && text.len() + piece.len() <= MAX_TEXT => {
+                text.push_str(piece);
+            }
+            _ => self.documents.push(Document::Text { text: piece.to_owned() }),
+        }
     }
 
     /// The task, if it asks anything.
@@ -369,6 +392,27 @@ mod tests {
         assert!(error.contains("generation among those for text"), "{error}");
         let error = records.add(&json!({ "task": {} })).unwrap_err();
         assert!(error.contains("stands first"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_records_or_a_text_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            read_task(&path, OnBroken::Stop).map(|(task, _)| task)
+        };
+        let long = "天空 ".repeat(300_000);
+        let task = read("story.de.txt", &long).unwrap();
+        assert_eq!((task.name.as_str(), task.kind), ("story", TaskKind::Text));
+        assert_eq!(task.documents, [Document::Text { text: long }]);
+        let task = read("sums.jsonl", "{\"question\": \"1 + 1\", \"answer\": 2}\n").unwrap();
+        assert_eq!((task.name.as_str(), task.kind), ("sums", TaskKind::Generation));
+        let error =
+            read("sums.jsonl", "{\"question\": \"1 + 1\", \"answer\": 2}\n\n{}\n").unwrap_err().to_string();
+        assert!(error.contains("sums.jsonl, line 3: nothing to ask"), "{error}");
+        let error = read("none.txt", "\n").unwrap_err().to_string();
+        assert!(error.contains("none.txt: no record that asks something"), "{error}");
     }
 
     #[test]
