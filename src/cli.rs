@@ -1,5 +1,6 @@
 //! The command line and its manual: every command, flag, default and exit code.
 
+mod eval;
 mod plan;
 mod train;
 
@@ -9,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use engine::PromptLookup;
 
+pub(crate) use eval::{TemplateChoice, TrainEval};
 pub(crate) use plan::Plan;
 pub(crate) use train::{
     ExportFormat, Recipe, SPECIAL_TOKENS, Train, TrainDpo, TrainExport, TrainPretrain, TrainRecipe,

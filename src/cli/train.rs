@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{DataArgs, parse_positive};
+use super::{DataArgs, TrainEval, parse_positive};
 
 /// `daybreak train`
 #[derive(Debug, Args)]
@@ -27,6 +27,8 @@ pub(crate) enum TrainStage {
     Dpo(TrainDpo),
     /// Go on with a run that was interrupted, exactly where its last checkpoint was made.
     Resume(TrainResume),
+    /// Measure how good a model is, and what has changed between two.
+    Eval(TrainEval),
     /// Write a model for other programs.
     Export(TrainExport),
     /// All stages of a worked example: a first model from nothing.

@@ -1,5 +1,6 @@
 //! `daybreak train`: the stages from text to a model.
 
+mod eval;
 mod export;
 mod pretrain;
 mod recipe;
@@ -27,6 +28,7 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
         cli::TrainStage::Sft(args) => tuning::sft(&args),
         cli::TrainStage::Dpo(args) => tuning::dpo(&args),
         cli::TrainStage::Resume(args) => resume::resume(&args),
+        cli::TrainStage::Eval(args) => eval::eval(&args),
         cli::TrainStage::Export(args) => export::export(&args),
         cli::TrainStage::Recipe(args) => recipe::recipe(&args),
         cli::TrainStage::Speed(args) => speed::speed(&args),

@@ -8,6 +8,7 @@ mod quantize;
 mod serve;
 mod serving;
 mod train_dpo;
+mod train_eval;
 mod train_kills;
 mod train_lora;
 mod train_pretrain;

@@ -3,17 +3,6 @@
 use crate::pages::PageId;
 use crate::request::TokenId;
 
-/// Which rows of a span need logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outputs {
-    /// None: the prompt goes on in a later step.
-    None,
-    /// The last row: something is drawn from it.
-    Last,
-    /// All rows: they are scored, or hold guesses to be held against what is drawn.
-    All,
-}
-
 /// Consecutive tokens of one sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -24,18 +13,9 @@ pub(crate) struct Span {
     pub(crate) first_pos: usize,
     /// Where its sequence's pages stand in `Batch::pages`.
     pages: std::ops::Range<usize>,
-    pub(crate) outputs: Outputs,
-}
-
-impl Span {
-    /// How many of its rows need logits; they are its last ones.
-    pub(crate) fn n_outputs(&self) -> usize {
-        match self.outputs {
-            Outputs::None => 0,
-            Outputs::Last => 1,
-            Outputs::All => self.n_rows,
-        }
-    }
+    /// How many of its rows need logits, its last ones: something is drawn from them, they are scored, or they hold
+    /// guesses to be held against what is drawn.
+    pub(crate) n_outputs: usize,
 }
 
 /// The rows of one step; buffers are kept from step to step.
@@ -58,8 +38,8 @@ impl Batch {
         self.pages.clear();
     }
 
-    /// Adds tokens that begin at `first_pos` of a sequence with these pages.
-    pub(crate) fn push(&mut self, tokens: &[TokenId], first_pos: usize, pages: &[PageId], outputs: Outputs) {
+    /// Adds tokens that begin at `first_pos` of a sequence with these pages; the last `n_outputs` need logits.
+    pub(crate) fn push(&mut self, tokens: &[TokenId], first_pos: usize, pages: &[PageId], n_outputs: usize) {
         let first_page = self.pages.len();
         self.pages.extend_from_slice(pages);
         self.spans.push(Span {
@@ -67,7 +47,7 @@ impl Batch {
             n_rows: tokens.len(),
             first_pos,
             pages: first_page..self.pages.len(),
-            outputs,
+            n_outputs,
         });
         self.tokens.extend_from_slice(tokens);
         let end = first_pos + tokens.len();
@@ -79,7 +59,7 @@ impl Batch {
         let span = self.spans.last_mut().expect("a draft follows the tokens of its sequence");
         let end = span.first_pos + span.n_rows;
         span.n_rows += draft.len();
-        span.outputs = Outputs::All;
+        span.n_outputs = span.n_rows;
         self.tokens.extend_from_slice(draft);
         self.positions.extend((end..end + draft.len()).map(|pos| pos as u32));
     }
@@ -91,7 +71,7 @@ impl Batch {
 
     /// Rows that need logits.
     pub(crate) fn n_outputs(&self) -> usize {
-        self.spans.iter().map(Span::n_outputs).sum()
+        self.spans.iter().map(|span| span.n_outputs).sum()
     }
 
     /// The pages of a span's sequence.

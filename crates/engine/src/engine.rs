@@ -175,6 +175,12 @@ impl Engine {
     /// Shows the logits behind each of `tokens`, in order, to `on_row(position, [vocab_size])`,
     /// which runs on the engine's thread. Waits until all are computed.
     pub fn score_with(&self, tokens: &[TokenId], on_row: OnRow) -> Result<(), SubmitError> {
+        self.score_from(tokens, 0, on_row)
+    }
+
+    /// As `score_with`, for the tokens from the place `first` on only. What stands before them is shared with other
+    /// requests, so that many continuations of one text cost little more than one.
+    pub fn score_from(&self, tokens: &[TokenId], first: usize, on_row: OnRow) -> Result<(), SubmitError> {
         let shared = &self.handle.shared;
         if tokens.is_empty() {
             return Err(SubmitError::EmptyPrompt);
@@ -187,7 +193,8 @@ impl Engine {
         }
         check_ids(tokens.iter(), "prompt", shared.vocab_size)?;
         let (done, finished) = sync_channel(1);
-        let work = Work::Score(Score { on_row, n_shown: 0, done });
+        let first = first.min(tokens.len() - 1);
+        let work = Work::Score(Score { on_row, first, n_shown: first, done });
         self.enqueue(Sequence::new(tokens.to_vec(), work), false)?;
         match finished.recv() {
             Ok(result) => Ok(result?),

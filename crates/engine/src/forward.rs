@@ -10,7 +10,7 @@
 use kernels::{Activations, AttentionSpan, Gate, PackedMatrix, Pool};
 use weights::{Activation, FfnKind, LayerConfig, LayerRope, ModelConfig};
 
-use crate::batch::{Batch, Outputs, Span};
+use crate::batch::{Batch, Span};
 use crate::loading::weight_type;
 use crate::model::{Model, Norm, Projection};
 use crate::profile::Phase;
@@ -20,11 +20,11 @@ impl Model {
     pub(crate) fn proves_finite(&mut self) -> bool {
         let mut batch = Batch::default();
         let tokens = [0, self.config.vocab_size as u32 - 1];
-        batch.push(&tokens, 0, &[0], Outputs::All);
+        batch.push(&tokens, 0, &[0], tokens.len());
         // A batch may be bounded to one token: then the first must do.
         if self.buffers.x.len() < tokens.len() * self.config.n_embd {
             batch.clear();
-            batch.push(&tokens[..1], 0, &[0], Outputs::All);
+            batch.push(&tokens[..1], 0, &[0], 1);
         }
         self.forward(&batch);
         let isa = self.pool.isa();
@@ -293,8 +293,8 @@ fn whole_span<'a>(batch: &'a Batch, span: &Span) -> AttentionSpan<'a> {
 fn output_spans(batch: &Batch) -> Vec<AttentionSpan<'_>> {
     let mut first_row = 0;
     let mut outputs = Vec::with_capacity(batch.spans.len());
-    for span in batch.spans.iter().filter(|span| span.n_outputs() > 0) {
-        let n_rows = span.n_outputs();
+    for span in batch.spans.iter().filter(|span| span.n_outputs > 0) {
+        let n_rows = span.n_outputs;
         let first_pos = span.first_pos + span.n_rows - n_rows;
         outputs.push(AttentionSpan { first_row, n_rows, first_pos, pages: batch.span_pages(span) });
         first_row += n_rows;
@@ -307,9 +307,9 @@ fn keep_output_rows(batch: &Batch, rows: &mut [f32], width: usize) {
     let mut to = 0;
     for span in &batch.spans {
         let end = span.first_row + span.n_rows;
-        let first = end - span.n_outputs();
+        let first = end - span.n_outputs;
         rows.copy_within(first * width..end * width, to * width);
-        to += span.n_outputs();
+        to += span.n_outputs;
     }
 }
 

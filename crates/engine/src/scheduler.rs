@@ -178,7 +178,7 @@ mod tests {
 
     fn sequence(fair_key: u64, priority: i8, arrival: u64) -> Sequence {
         let (done, _) = std::sync::mpsc::sync_channel(1);
-        let work = Work::Score(Score { on_row: Box::new(|_, _| {}), n_shown: 0, done });
+        let work = Work::Score(Score { on_row: Box::new(|_, _| {}), first: 0, n_shown: 0, done });
         let mut sequence = Sequence::new(vec![1], work);
         sequence.fair_key = fair_key;
         sequence.priority = priority;

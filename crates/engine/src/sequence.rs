@@ -75,10 +75,11 @@ pub(crate) struct Answer {
     pub(crate) outcome: Option<Result<FinishReason, EngineError>>,
 }
 
-/// The logits of every token are shown to `on_row`.
+/// The logits of every token from the place `first` on are shown to `on_row`.
 pub(crate) struct Score {
     pub(crate) on_row: OnRow,
-    /// Rows shown so far; a preemption computes them again.
+    pub(crate) first: usize,
+    /// The next row to show; a preemption computes those before it again.
     pub(crate) n_shown: usize,
     pub(crate) done: SyncSender<Result<(), EngineError>>,
 }
@@ -129,15 +130,28 @@ impl Sequence {
         }
     }
 
-    /// Takes over what the cache holds of the tokens; all but the last may be cached.
+    /// How many tokens may come from the cache: those behind which nobody asks for logits. A text that is scored whole
+    /// shares nothing, so that it does not drive out what others left there.
+    fn n_reusable(&self) -> usize {
+        match &self.work {
+            Work::Answer(_) => self.tokens.len() - 1,
+            Work::Score(score) => score.first,
+        }
+    }
+
+    fn shares(&self) -> bool {
+        self.n_reusable() > 0 || matches!(self.work, Work::Answer(_))
+    }
+
+    /// Takes over what the cache holds of the tokens.
     ///
     /// `copy(from, to, n)` copies the first n tokens of a page in every layer.
     pub(crate) fn begin(&mut self, table: &mut PageTable, mut copy: impl FnMut(PageId, PageId, usize)) {
         debug_assert!(self.pages.is_empty() && self.n_computed == 0);
-        if matches!(self.work, Work::Score(_)) {
+        if !self.shares() {
             return;
         }
-        let reusable = &self.tokens[..self.tokens.len() - 1];
+        let reusable = &self.tokens[..self.n_reusable()];
         let found = table.match_prefix(self.cache_scope, reusable);
         self.pages.extend(found.path.iter().map(|&idx| table.page(idx)));
         self.n_computed = found.path.len() * PAGE_LEN;
@@ -159,9 +173,9 @@ impl Sequence {
     /// the number of tokens in them.
     pub(crate) fn catch_up(&mut self, table: &mut PageTable) -> usize {
         let n_before = self.n_computed;
-        let shares = matches!(self.work, Work::Answer(_));
+        let n_reusable = self.n_reusable();
         // A page of its own that it has begun is not given up.
-        while shares && self.pages.len() * PAGE_LEN == self.n_computed && self.n_left() > PAGE_LEN {
+        while self.pages.len() * PAGE_LEN == self.n_computed && self.n_computed + PAGE_LEN <= n_reusable {
             let tokens = &self.tokens[self.n_computed..self.n_computed + PAGE_LEN];
             let Some(idx) = table.find_full(self.cache_scope, self.path.last().copied(), tokens) else {
                 break;
@@ -193,11 +207,10 @@ impl Sequence {
     /// Whether the next page that it needs is among the next `n_tokens` of `other`.
     pub(crate) fn awaits(&self, other: &Sequence, n_tokens: usize) -> bool {
         let end = self.n_computed + PAGE_LEN;
-        let shares = matches!((&self.work, &other.work), (Work::Answer(_), Work::Answer(_)));
-        shares
+        other.shares()
             && self.cache_scope == other.cache_scope
             && self.pages.len() * PAGE_LEN == self.n_computed
-            && self.tokens.len() > end
+            && self.n_reusable() >= end
             && (other.n_computed..=other.n_computed + n_tokens).contains(&end)
             && other.tokens[..end] == self.tokens[..end]
     }
@@ -275,7 +288,7 @@ impl Sequence {
 
     /// Shares the pages that have become full.
     pub(crate) fn settle(&mut self, table: &mut PageTable) {
-        if matches!(self.work, Work::Score(_)) {
+        if !self.shares() {
             return;
         }
         while (self.path.len() + 1) * PAGE_LEN <= self.n_computed {
@@ -291,11 +304,11 @@ impl Sequence {
     /// Gives all pages back, computed ones to the cache; the sequence could begin again.
     pub(crate) fn retire(&mut self, table: &mut PageTable) {
         self.settle(table);
-        let n_shared = self.path.len();
+        let (n_shared, shares) = (self.path.len(), self.shares());
         let tail = n_shared * PAGE_LEN..self.n_computed;
         let mut own = self.pages.drain(n_shared..);
         if !tail.is_empty()
-            && matches!(self.work, Work::Answer(_))
+            && shares
             && let Some(page) = own.next()
         {
             let parent = self.path.last().copied();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use kernels::PAGE_LEN;
 
-use crate::batch::{Batch, Outputs};
+use crate::batch::Batch;
 use crate::drafting::{Budget, PromptLookup};
 use crate::drawing::{DrawScratch, Job};
 use crate::engine::{Shared, lock};
@@ -337,14 +337,13 @@ impl Worker {
         self.batch.clear();
         for &(i, n_tokens) in &self.planned {
             let sequence = &self.running[i];
-            let outputs = match (&sequence.work, sequence.n_left() == n_tokens) {
-                (Work::Score(_), _) => Outputs::All,
-                (Work::Answer(_), true) => Outputs::Last,
-                (Work::Answer(_), false) => Outputs::None,
+            let end = sequence.n_computed + n_tokens;
+            let n_outputs = match &sequence.work {
+                Work::Score(score) => end.saturating_sub(score.first).min(n_tokens),
+                Work::Answer(_) => usize::from(end == sequence.tokens.len()),
             };
-            let range = sequence.n_computed..sequence.n_computed + n_tokens;
-            let tokens = &sequence.tokens[range];
-            self.batch.push(tokens, sequence.n_computed, &sequence.pages, outputs);
+            let tokens = &sequence.tokens[sequence.n_computed..end];
+            self.batch.push(tokens, sequence.n_computed, &sequence.pages, n_outputs);
             if !sequence.draft().is_empty() {
                 self.batch.push_draft(sequence.draft());
             }
@@ -408,8 +407,8 @@ impl Worker {
         // Output rows stand in span order; `owners` tells whose each is.
         let mut owners = Vec::with_capacity(self.batch.n_rows());
         for (span, &(i, _)) in spans.iter().zip(&self.planned) {
-            let first = span.first_pos + span.n_rows - span.n_outputs();
-            owners.extend((0..span.n_outputs()).map(|n| (i, first + n)));
+            let first = span.first_pos + span.n_rows - span.n_outputs;
+            owners.extend((0..span.n_outputs).map(|n| (i, first + n)));
         }
         self.batch.spans = spans;
         let mut drawn: Vec<(usize, Choice)> = Vec::with_capacity(owners.len());
@@ -431,7 +430,7 @@ impl Worker {
     /// The constraints of the planned answers that a token will be drawn for.
     fn masks_to_draw_with(&self) -> Vec<Masked> {
         let spans = self.batch.spans.iter().zip(&self.planned);
-        let drawing = spans.filter(|(span, _)| span.n_outputs() > 0).map(|(_, &(i, _))| &self.running[i]);
+        let drawing = spans.filter(|(span, _)| span.n_outputs > 0).map(|(_, &(i, _))| &self.running[i]);
         let constraint = |sequence: &Sequence| match &sequence.work {
             Work::Answer(answer) if answer.max_tokens > 0 => answer.constraint.clone(),
             _ => None,

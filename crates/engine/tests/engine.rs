@@ -549,6 +549,45 @@ fn scores_are_those_of_the_answers_own_distribution() {
 }
 
 #[test]
+fn many_continuations_of_one_text_share_it_and_score_as_they_would_alone() {
+    let engine = start_with(|config| {
+        config.max_batch_tokens = 48;
+        // Room for two of them: the others wait, or give way and begin again.
+        config.max_seq_len = 256;
+        config.kv_memory_bytes = 7 * PAGE_BYTES;
+        config.max_running = 4;
+    });
+    let mut noise = Noise::new(21);
+    let text = noise.tokens(170);
+    let continuations: Vec<Vec<TokenId>> =
+        (1..7).map(|n| [&text[..], &noise.tokens(5 * n)].concat()).collect();
+    let bits = |scores: &[f32]| scores.iter().map(|score| score.to_bits()).collect::<Vec<u32>>();
+    let expected: Vec<Vec<u32>> =
+        continuations.iter().map(|tokens| bits(&engine.score(tokens).unwrap()[text.len() - 1..])).collect();
+    assert_eq!(settle(&engine).cached_tokens_total, 0, "texts that are scored whole share nothing");
+    let scores_of = |tokens: &[TokenId], first: usize| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let next = tokens[1..].to_vec();
+        let on_row = move |position: usize, logits: &[f32]| {
+            if let Some(&id) = next.get(position) {
+                let isa = Isa::detect();
+                sender.send(logits[id as usize] - kernels::log_sum_exp(isa, logits, 1.0)).unwrap();
+            }
+        };
+        engine.score_from(tokens, first, Box::new(on_row)).unwrap();
+        bits(&receiver.iter().collect::<Vec<f32>>())
+    };
+    std::thread::scope(|scope| {
+        for (tokens, expected) in continuations.iter().zip(&expected) {
+            let (text, scores_of) = (&text, &scores_of);
+            scope.spawn(move || assert_eq!(&scores_of(tokens, text.len() - 1), expected));
+        }
+    });
+    assert!(settle(&engine).cached_tokens_total >= 3 * 128, "{:?}", engine.stats());
+    assert_eq!(scores_of(&text, 1000), [] as [u32; 0], "behind the last token stands nothing to score");
+}
+
+#[test]
 fn random_requests_cancels_and_drops_leave_no_page_behind() {
     let engine = start_with(|config| {
         config.max_seq_len = 256;

@@ -4,7 +4,8 @@
 //! [`tokenizer_json`] or in a model file ([`vocabulary_gguf`]); [`write_hugging_face`] writes a whole model for them.
 //! [`Model`] goes forward and backward through an architecture of `weights`, with [`Parameters`] for its numbers and for
 //! their gradients, which an [`Optimizer`] follows. [`prepare_data`] makes tokens of texts, a [`Training`] takes steps and
-//! a [`Run`] all of them, in a folder of its own. [`plan`] says beforehand what that takes.
+//! a [`Run`] all of them, in a folder of its own. [`plan`] says beforehand what that takes, [`eval`] afterwards how good
+//! the model is.
 
 mod batches;
 mod chats;
@@ -13,6 +14,7 @@ mod corpus;
 mod cost;
 mod data;
 mod dial;
+pub mod eval;
 mod export;
 mod frozen;
 mod initial;
