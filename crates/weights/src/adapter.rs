@@ -14,6 +14,7 @@ mod fingerprint;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use error::AdapterError;
 
@@ -73,6 +74,15 @@ pub struct FittedPair<'a> {
     pub spec: TensorSpec,
     /// By what.
     pub pair: &'a LoraPair,
+}
+
+/// An adapter as it is used.
+#[derive(Clone, Debug)]
+pub struct ScaledAdapter {
+    /// Which.
+    pub adapter: Arc<Adapter>,
+    /// How much of it: 1 for what was trained, 0 for none.
+    pub scale: f32,
 }
 
 impl Adapter {
@@ -143,6 +153,10 @@ impl Adapter {
             };
             if spec.role == TensorRole::PositionEmbd {
                 return other(quoted, "a matrix that is multiplied".into(), "a table of positions".into());
+            }
+            if spec.role == TensorRole::TokenEmbd && base.tied_output {
+                let expected = "a model whose output has a matrix of its own";
+                return other(quoted, expected.into(), "one that shares it with the embeddings".into());
             }
             let (a, b) = lora_shapes(spec.role, n_out, n_in, pair.rank);
             for (name, info, expected) in [("lora_a", &pair.a, a), ("lora_b", &pair.b, b)] {

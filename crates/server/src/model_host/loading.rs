@@ -102,8 +102,12 @@ impl ModelHost {
                 status.send_replace(LoadStatus::Loading(share.clamp(0.0, 1.0)));
             };
             let gguf = Arc::clone(&open.gguf);
-            let engine = Engine::start_with_progress(gguf, &open.config, plan.engine, &mut progress)
-                .map_err(|error| Failure::Broken { code: engine_code(&error), reason: error.to_string() })?;
+            let engine =
+                Engine::start_adapted(gguf, &open.config, &open.adapters, plan.engine, &mut progress)
+                    .map_err(|error| Failure::Broken {
+                        code: engine_code(&error),
+                        reason: error.to_string(),
+                    })?;
             Ok(Arc::new(LoadedModel {
                 name: open.name.clone(),
                 grammars: GrammarCompiler::new(Arc::clone(&open.tokenizer)),
