@@ -1,5 +1,6 @@
 //! The command line and its manual: every command, flag, default and exit code.
 
+mod merge;
 mod plan;
 mod train;
 
@@ -9,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use engine::PromptLookup;
 
+pub(crate) use merge::TrainMerge;
 pub(crate) use plan::Plan;
 pub(crate) use train::{
     ExportFormat, Recipe, SPECIAL_TOKENS, Train, TrainDpo, TrainExport, TrainPretrain, TrainRecipe,
@@ -60,7 +62,7 @@ pub(crate) enum Command {
     Models(Models),
     /// Delete a downloaded model.
     Rm(Rm),
-    /// Show what is in a model file: metadata, tensors, the memory it will need.
+    /// Show what is in a model file or an adapter: metadata, tensors, the memory it will need.
     Inspect(Inspect),
     /// Show the token ids of a text.
     Tokenize(Tokenize),

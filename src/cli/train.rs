@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{DataArgs, parse_positive};
+use super::{DataArgs, TrainMerge, parse_positive};
 
 /// `daybreak train`
 #[derive(Debug, Args)]
@@ -29,6 +29,8 @@ pub(crate) enum TrainStage {
     Resume(TrainResume),
     /// Write a model for other programs.
     Export(TrainExport),
+    /// Put adapters into the weights of their model.
+    Merge(TrainMerge),
     /// All stages of a worked example: a first model from nothing.
     Recipe(TrainRecipe),
     /// Measure how fast a model is trained on this machine.

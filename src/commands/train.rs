@@ -1,6 +1,7 @@
 //! `daybreak train`: the stages from text to a model.
 
 mod export;
+mod merge;
 mod pretrain;
 mod recipe;
 mod resume;
@@ -28,6 +29,7 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
         cli::TrainStage::Dpo(args) => tuning::dpo(&args),
         cli::TrainStage::Resume(args) => resume::resume(&args),
         cli::TrainStage::Export(args) => export::export(&args),
+        cli::TrainStage::Merge(args) => merge::merge(&args),
         cli::TrainStage::Recipe(args) => recipe::recipe(&args),
         cli::TrainStage::Speed(args) => speed::speed(&args),
     }
