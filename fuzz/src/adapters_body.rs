@@ -62,7 +62,9 @@ fn base() -> Gguf {
         }
         for (name, dims) in tensors {
             let n_bytes = 4 * dims.iter().product::<u64>() as usize;
-            writer.add_tensor(name, dims, TensorType::F32, vec![0; n_bytes]).expect("names and sizes are right");
+            writer
+                .add_tensor(name, dims, TensorType::F32, vec![0; n_bytes])
+                .expect("names and sizes are right");
         }
         Gguf::from_bytes(writer.to_bytes()).expect("it was written right")
     };
