@@ -1,6 +1,7 @@
 //! The command line and its manual: every command, flag, default and exit code.
 
 mod eval;
+mod merge;
 mod plan;
 mod train;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use engine::PromptLookup;
 
 pub(crate) use eval::{TemplateChoice, TrainEval};
+pub(crate) use merge::TrainMerge;
 pub(crate) use plan::Plan;
 pub(crate) use train::{
     ExportFormat, Recipe, SPECIAL_TOKENS, Train, TrainDpo, TrainExport, TrainPretrain, TrainRecipe,
@@ -62,7 +64,7 @@ pub(crate) enum Command {
     Models(Models),
     /// Delete a downloaded model.
     Rm(Rm),
-    /// Show what is in a model file: metadata, tensors, the memory it will need.
+    /// Show what is in a model file or an adapter: metadata, tensors, the memory it will need.
     Inspect(Inspect),
     /// Show the token ids of a text.
     Tokenize(Tokenize),
@@ -95,9 +97,21 @@ pub(crate) struct DataArgs {
     pub(crate) catalogs: Vec<PathBuf>,
 }
 
+/// What changes a model's weights.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AdapterArgs {
+    /// Run the model with a LoRA adapter, a GGUF file that was made for it; its scale is 1 if not said otherwise.
+    /// May be given several times: they add up.
+    #[arg(long = "adapter", value_name = "PATH[:SCALE]", value_parser = parse_adapter, value_hint = ValueHint::FilePath)]
+    pub(crate) adapters: Vec<models::AdapterFile>,
+}
+
 /// How a model is run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EngineArgs {
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
+
     /// Threads that compute [default: the physical cores].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -326,6 +340,8 @@ pub(crate) struct Bench {
     /// Answers at once; decode is then their sum.
     #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) streams: u16,
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
     /// Prompt tokens to read.
     #[arg(short = 'p', long, default_value_t = 512, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) prompt_tokens: u32,
@@ -419,6 +435,8 @@ pub(crate) struct Perplexity {
     /// The text; at least two windows long.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
     /// Tokens of a window [default: 512, or that of the --kl file].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=(1 << 20)))]
     pub(crate) ctx: Option<u32>,
@@ -439,6 +457,19 @@ pub(crate) struct Perplexity {
     pub(crate) threads: Option<u16>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+}
+
+/// `nurse.gguf:0.5`: what stands behind the last colon is the scale if it is a number.
+fn parse_adapter(text: &str) -> Result<models::AdapterFile, String> {
+    let scaled = text.rsplit_once(':').and_then(|(path, scale)| Some((path, scale.parse::<f32>().ok()?)));
+    let (path, scale) = scaled.unwrap_or((text, 1.0));
+    if path.is_empty() {
+        return Err("expected the path of a file".into());
+    }
+    if !scale.is_finite() {
+        return Err(format!("a scale of {scale} is no finite number"));
+    }
+    Ok(models::AdapterFile { path: path.into(), scale })
 }
 
 fn parse_positive(text: &str) -> Result<f64, String> {
@@ -484,6 +515,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_adapter_is_a_path_and_maybe_a_scale() {
+        let cases =
+            [("a.gguf", "a.gguf", 1.0), ("b/a.gguf:0.5", "b/a.gguf", 0.5), ("a:b.gguf:-2", "a:b.gguf", -2.0)];
+        for (text, path, scale) in cases {
+            assert_eq!(parse_adapter(text), Ok(models::AdapterFile { path: path.into(), scale }));
+        }
+        assert_eq!(parse_adapter("a:b.gguf").map(|file| file.scale), Ok(1.0));
+        for nonsense in ["", ":1", "a.gguf:nan", "a.gguf:inf"] {
+            assert!(parse_adapter(nonsense).is_err(), "{nonsense:?}");
+        }
     }
 
     #[test]

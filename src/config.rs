@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use engine::{ContextPlan, ContextWish, EngineConfig, Isa};
 
-use crate::cli::{DataArgs, EngineArgs};
+use crate::cli::{AdapterArgs, DataArgs, EngineArgs};
 
 /// `name` from the environment, when set and not empty.
 fn var(name: &str) -> Option<String> {
@@ -76,8 +76,19 @@ impl ModelSettings {
 
     /// The model of this name or path; one that is in the catalog but not here yet says how to get it.
     pub(crate) fn open(&self, name: &str, chat_template: Option<&Path>) -> Result<models::OpenModel> {
+        self.open_adapted(name, chat_template, &AdapterArgs::default())
+    }
+
+    /// As `open`, with adapters.
+    pub(crate) fn open_adapted(
+        &self,
+        name: &str,
+        chat_template: Option<&Path>,
+        adapters: &AdapterArgs,
+    ) -> Result<models::OpenModel> {
         let local = self.library.resolve(name)?;
-        let options = models::OpenOptions { chat_template: read_template(chat_template)? };
+        let chat_template = read_template(chat_template)?;
+        let options = models::OpenOptions { chat_template, adapters: adapters.adapters.clone() };
         Ok(models::OpenModel::open(&local, self.library.catalog(), &options)?)
     }
 }

@@ -48,8 +48,7 @@ impl Conversation {
         for warning in &model.warnings {
             eprintln!("daybreak: {}: {}", model.name, warning.message);
         }
-        let engine = Engine::start(Arc::clone(&model.gguf), &model.config, config)
-            .with_context(|| format!("{} cannot be loaded", model.name))?;
+        let engine = start_engine(&model, config)?;
         let sampling = SamplingParams {
             temperature: args.temperature,
             top_k: args.top_k as usize,
@@ -169,6 +168,12 @@ impl Conversation {
         }
         bail!("the engine ended in the middle of an answer")
     }
+}
+
+/// An engine for the model with its adapters.
+pub(crate) fn start_engine(model: &OpenModel, config: EngineConfig) -> Result<Engine> {
+    Engine::start_adapted(Arc::clone(&model.gguf), &model.config, &model.adapters, config, &mut |_| {})
+        .with_context(|| format!("{} cannot be loaded", model.name))
 }
 
 /// Seconds since 1970.

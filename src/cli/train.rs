@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{DataArgs, TrainEval, parse_positive};
+use super::{DataArgs, TrainEval, TrainMerge, parse_positive};
 
 /// `daybreak train`
 #[derive(Debug, Args)]
@@ -31,6 +31,8 @@ pub(crate) enum TrainStage {
     Eval(TrainEval),
     /// Write a model for other programs.
     Export(TrainExport),
+    /// Put adapters into the weights of their model.
+    Merge(TrainMerge),
     /// All stages of a worked example: a first model from nothing.
     Recipe(TrainRecipe),
     /// Measure how fast a model is trained on this machine.

@@ -1,7 +1,6 @@
 //! `daybreak bench`: prefill and decode speed of one model on this machine, through the same engine that serves.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli;
 use crate::config::{ModelSettings, default_threads, isa};
+use crate::conversation::start_engine;
 use crate::terminal::human_bytes;
 
 /// What one round measured.
@@ -59,7 +59,7 @@ fn bench_machine(args: &cli::Bench) -> Result<()> {
 
 fn bench_model(model: &str, args: &cli::Bench) -> Result<()> {
     let settings = ModelSettings::new(&args.data)?;
-    let model = settings.open(model, None)?;
+    let model = settings.open_adapted(model, None, &args.adapter)?;
     let n_streams = usize::from(args.streams);
     let (n_prompt, n_new) = (args.prompt_tokens as usize, args.new_tokens as usize);
     let max_seq_len = n_prompt.max(n_new + 1) + 8;
@@ -83,7 +83,7 @@ fn bench_model(model: &str, args: &cli::Bench) -> Result<()> {
         prompt_lookup: engine::PromptLookup::Off,
     };
     let started = Instant::now();
-    let engine = Engine::start(Arc::clone(&model.gguf), &model.config, config)?;
+    let engine = start_engine(&model, config)?;
     let load_s = started.elapsed().as_secs_f64();
 
     let vocab_size = model.config.vocab_size as u32;

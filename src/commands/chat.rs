@@ -40,7 +40,7 @@ pub(crate) fn chat(args: cli::Chat) -> Result<()> {
     if settings.library.resolve(name).is_err() && settings.library.catalog().find(name).is_some() {
         download(&settings, name)?;
     }
-    let model = settings.open(name, args.engine.chat_template.as_deref())?;
+    let model = settings.open_adapted(name, args.engine.chat_template.as_deref(), &args.engine.adapter)?;
     let config = engine_config(&args.engine, &model)?;
     let mut conversation = Conversation::start(model, config, &args.sampling)?;
     println!("{}  (/help for help, Ctrl-D to leave)", conversation.model.name);

@@ -1,10 +1,11 @@
-//! `daybreak inspect`: what a model file holds and the memory it will need.
+//! `daybreak inspect`: what a model file or an adapter holds and the memory it will need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Result;
-use weights::{Gguf, ModelConfig, Value, check_tensors, memory_need};
+use weights::{Adapter, Gguf, ModelConfig, Value, check_tensors, memory_need};
 
 use crate::cli;
 use crate::config::{ModelSettings, context_plan};
@@ -29,21 +30,10 @@ pub(crate) fn inspect(args: cli::Inspect) -> Result<()> {
         gguf.alignment()
     )?;
 
-    let config =
-        ModelConfig::from_gguf(&gguf).and_then(|config| check_tensors(&gguf, &config).map(|()| config));
-    if let Ok(config) = &config {
-        write_shape(&mut out, config)?;
-        let ctx = context_plan(args.ctx, None, config).max_seq_len;
-        let need = memory_need(config, &gguf, ctx);
-        writeln!(
-            out,
-            "memory      {} for one conversation of {ctx} tokens: weights {}, keys and values {}, scratch {}",
-            human_bytes(need.total()),
-            human_bytes(need.weights),
-            human_bytes(need.kv_cache),
-            human_bytes(need.scratch)
-        )?;
-    }
+    let fault = match Adapter::is_adapter(&gguf) {
+        true => write_adapter(&mut out, local.path())?,
+        false => write_model(&mut out, &gguf, args.ctx)?,
+    };
     write_types(&mut out, &gguf)?;
 
     writeln!(out, "\nmetadata")?;
@@ -61,8 +51,56 @@ pub(crate) fn inspect(args: cli::Inspect) -> Result<()> {
     }
     out.flush()?;
     // A file that can be read but not run: everything above is still worth seeing.
-    config?;
-    Ok(())
+    fault.map_or(Ok(()), Err)
+}
+
+/// The model's shape and the memory it needs; or why it cannot be run.
+fn write_model(out: &mut impl Write, gguf: &Gguf, ctx: Option<u32>) -> Result<Option<anyhow::Error>> {
+    let config =
+        ModelConfig::from_gguf(gguf).and_then(|config| check_tensors(gguf, &config).map(|()| config));
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => return Ok(Some(error.into())),
+    };
+    write_shape(out, &config)?;
+    let ctx = context_plan(ctx, None, &config).max_seq_len;
+    let need = memory_need(&config, gguf, ctx);
+    writeln!(
+        out,
+        "memory      {} for one conversation of {ctx} tokens: weights {}, keys and values {}, scratch {}",
+        human_bytes(need.total()),
+        human_bytes(need.weights),
+        human_bytes(need.kv_cache),
+        human_bytes(need.scratch)
+    )?;
+    Ok(None)
+}
+
+/// What an adapter changes; or why it is of no use.
+fn write_adapter(out: &mut impl Write, path: &Path) -> Result<Option<anyhow::Error>> {
+    let adapter = match Adapter::open(path) {
+        Ok(adapter) => adapter,
+        Err(error) => return Ok(Some(error.into())),
+    };
+    let arch = printable(adapter.arch.as_bytes());
+    writeln!(out, "adapter     LoRA for a {arch} model, alpha {}", adapter.alpha)?;
+    // By what stands between `blk.3.` and `.weight`: on how many layers, and in which ranks.
+    let mut kinds: BTreeMap<&str, (usize, BTreeSet<usize>)> = BTreeMap::new();
+    for pair in &adapter.pairs {
+        let name = pair.tensor.strip_suffix(".weight").unwrap_or(&pair.tensor);
+        let in_layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        let (count, ranks) = kinds.entry(in_layer.map_or(name, |(_, stem)| stem)).or_default();
+        *count += 1;
+        ranks.insert(pair.rank);
+    }
+    for (i, (kind, (count, ranks))) in kinds.into_iter().enumerate() {
+        let head = if i == 0 { "changes" } else { "" };
+        let (first, last) = (ranks.first().copied().unwrap_or(0), ranks.last().copied().unwrap_or(0));
+        let ranks = if first == last { format!("rank {first}") } else { format!("ranks {first} to {last}") };
+        writeln!(out, "{head:11} {:12} {count:>4} matrices, {ranks}", printable(kind.as_bytes()))?;
+    }
+    writeln!(out, "memory      {} beside the model", human_bytes(adapter.memory_bytes()))?;
+    Ok(None)
 }
 
 fn write_shape(out: &mut impl Write, config: &ModelConfig) -> Result<()> {

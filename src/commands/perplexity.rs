@@ -20,6 +20,7 @@ use weights::AtomicFile;
 use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::{ModelSettings, default_threads, isa};
+use crate::conversation::start_engine;
 use crate::progress::CountBar;
 use crate::terminal::Interrupted;
 
@@ -30,7 +31,7 @@ const MAX_TEXT_BYTES: u64 = 1 << 30;
 
 pub(crate) fn perplexity(args: cli::Perplexity) -> Result<()> {
     let settings = ModelSettings::new(&args.data)?;
-    let model = settings.open(&args.model, None)?;
+    let model = settings.open_adapted(&args.model, None, &args.adapter)?;
     let base = args.kl.as_deref().map(|path| open_base(path, &model)).transpose()?;
     let n_ctx = window_len(&args, base.as_ref())?;
     let tokens = model.tokenizer.encode_with_bos(&read_text(&args.file)?, Specials::AsText);
@@ -176,8 +177,7 @@ fn start(model: &OpenModel, n_ctx: usize, n_threads: usize) -> Result<Engine> {
         max_queue: 1,
         prompt_lookup: PromptLookup::Off,
     };
-    Engine::start(Arc::clone(&model.gguf), &model.config, config)
-        .with_context(|| format!("{} cannot be loaded", model.name))
+    start_engine(model, config)
 }
 
 type Base = LogitsReader<BufReader<File>>;

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use engine::weight_type;
-use kernels::Pool;
+use kernels::{Pool, WeightType};
 use weights::{
-    Gguf, GgufStream, GgufWriter, ImportanceMatrix, MixFacts, TensorInfo, TensorKind, TensorType, Value,
+    FileType, Gguf, GgufStream, GgufWriter, ImportanceMatrix, MixFacts, TensorInfo, TensorKind, TensorType,
+    Value,
 };
 
 use crate::cli;
@@ -19,7 +20,7 @@ use crate::progress::CountBar;
 use crate::terminal::{Interrupted, human_bytes, printable};
 
 /// Weights that are converted between two writes: 16 MB of floats, however large a tensor is.
-const SLAB_LEN: usize = 4 << 20;
+pub(super) const SLAB_LEN: usize = 4 << 20;
 /// ggml's number for the layout of its blocks.
 const QUANTIZATION_VERSION: u32 = 2;
 
@@ -36,35 +37,25 @@ pub(crate) fn quantize(args: cli::Quantize) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_ctrl_c(&stop)?;
     let total: u64 = gguf.tensors().iter().map(TensorInfo::n_elements).sum();
-    let mut job = Job {
-        gguf: &gguf,
-        pool: &pool,
-        stop: &stop,
-        bar: CountBar::new("million weights", total / 1_000_000),
-        n_done: 0,
-        stream: writer.stream_to(&args.output)?,
-        slab: Vec::new(),
-    };
+    let mut job = Job::new(&gguf, &pool, &stop, writer.stream_to(&args.output)?);
     for step in &plan {
-        job.bar.show(job.n_done / 1_000_000, &printable(step.info.name.as_bytes()));
-        job.tensor(step)?;
+        job.tensor(step, |_, _| Ok(None))?;
     }
-    job.bar.clear();
-    job.stream.finish()?;
+    job.finish()?;
     print_summary(&args, &gguf, &plan, total)
 }
 
 /// One tensor and what becomes of it.
-struct Step<'a> {
-    info: &'a TensorInfo,
-    from: TensorType,
-    to: TensorType,
+pub(super) struct Step<'a> {
+    pub(super) info: &'a TensorInfo,
+    pub(super) from: TensorType,
+    pub(super) to: TensorType,
     /// How much each column's errors count: `[n_cols]`.
-    importance: Option<&'a [f32]>,
+    pub(super) importance: Option<&'a [f32]>,
 }
 
 /// Nothing is overwritten without being asked, the model itself not even then.
-fn check_output(output: &Path, gguf: &Gguf, force: bool) -> Result<()> {
+pub(super) fn check_output(output: &Path, gguf: &Gguf, force: bool) -> Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(output) else { return Ok(()) };
     if metadata.is_dir() {
         bail!("{} is a directory; expected the name of a file to write", output.display());
@@ -115,13 +106,8 @@ fn plan<'a>(
     Ok(plan)
 }
 
-/// The model's metadata with the keys that change, and its tensors in their new types.
-fn header<'a>(
-    gguf: &'a Gguf,
-    args: &cli::Quantize,
-    importance: Option<&ImportanceMatrix>,
-    plan: &[Step<'_>],
-) -> Result<GgufWriter<'a>> {
+/// What a model says of itself, and in which number format it is now.
+pub(super) fn with_metadata(gguf: &Gguf, file_type: Option<FileType>) -> Result<GgufWriter<'_>> {
     let mut writer = GgufWriter::new(gguf.alignment())?;
     for (key, value) in gguf.metadata() {
         let name = key.as_str().with_context(|| format!("metadata key {key} is not text"))?;
@@ -129,8 +115,21 @@ fn header<'a>(
             writer.set(name, value)?;
         }
     }
-    writer.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION))?;
-    writer.set("general.file_type", Value::U32(args.file_type.id()))?;
+    if let Some(file_type) = file_type {
+        writer.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION))?;
+        writer.set("general.file_type", Value::U32(file_type.id()))?;
+    }
+    Ok(writer)
+}
+
+/// The model's metadata with the keys that change, and its tensors in their new types.
+fn header<'a>(
+    gguf: &'a Gguf,
+    args: &cli::Quantize,
+    importance: Option<&ImportanceMatrix>,
+    plan: &[Step<'_>],
+) -> Result<GgufWriter<'a>> {
+    let mut writer = with_metadata(gguf, Some(args.file_type))?;
     if let (Some(matrix), Some(path)) = (importance, &args.imatrix) {
         let text = |text: String| Value::String(text.into_bytes().into());
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -150,7 +149,7 @@ fn header<'a>(
 }
 
 /// The conversion while it runs.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     gguf: &'a Gguf,
     pool: &'a Pool,
     stop: &'a AtomicBool,
@@ -160,22 +159,39 @@ struct Job<'a> {
     slab: Vec<u8>,
 }
 
-impl Job<'_> {
-    fn tensor(&mut self, step: &Step<'_>) -> Result<()> {
+impl<'a> Job<'a> {
+    pub(super) fn new(gguf: &'a Gguf, pool: &'a Pool, stop: &'a AtomicBool, stream: GgufStream) -> Job<'a> {
+        let total: u64 = gguf.tensors().iter().map(TensorInfo::n_elements).sum();
+        let bar = CountBar::new("million weights", total / 1_000_000);
+        Job { gguf, pool, stop, bar, n_done: 0, stream, slab: Vec::new() }
+    }
+
+    /// Writes a tensor. `change(first_row, rows)` may give other rows for these, as f32.
+    pub(super) fn tensor(
+        &mut self,
+        step: &Step<'_>,
+        mut change: impl FnMut(usize, &[u8]) -> Result<Option<Vec<u8>>>,
+    ) -> Result<()> {
+        self.bar.show(self.n_done / 1_000_000, &printable(step.info.name.as_bytes()));
         let (from, to) = (weight_type(step.from), weight_type(step.to));
         let n_cols = step.info.n_cols() as usize;
         let rows_per_slab = (SLAB_LEN / n_cols).max(1);
         let name = || format!("tensor {}", printable(step.info.name.as_bytes()));
         let bytes = self.gguf.bytes(step.info);
-        for rows in bytes.chunks(rows_per_slab * from.bytes_of(n_cols)) {
+        for (i, rows) in bytes.chunks(rows_per_slab * from.bytes_of(n_cols)).enumerate() {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Interrupted.into());
             }
             let n = rows.len() / from.block_bytes() * from.block_len();
-            if from == to {
+            let changed = change(i * rows_per_slab, rows)?;
+            if from == to && changed.is_none() {
                 kernels::check_finite(self.pool, from, rows).with_context(name)?;
                 self.stream.write(rows)?;
             } else {
+                let (from, rows) = match &changed {
+                    Some(rows) => (WeightType::F32, rows.as_slice()),
+                    None => (from, rows),
+                };
                 self.slab.resize(to.bytes_of(n), 0);
                 kernels::requantize(self.pool, from, rows, to, n_cols, step.importance, &mut self.slab)
                     .with_context(name)?;
@@ -186,6 +202,11 @@ impl Job<'_> {
         }
         self.gguf.release(step.info);
         Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<()> {
+        self.bar.clear();
+        Ok(self.stream.finish()?)
     }
 }
 

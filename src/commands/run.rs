@@ -29,7 +29,8 @@ pub(crate) fn run(args: cli::Run) -> Result<()> {
         bail!("the prompt is empty");
     }
     let settings = ModelSettings::new(&args.data)?;
-    let model = settings.open(&args.model, args.engine.chat_template.as_deref())?;
+    let model =
+        settings.open_adapted(&args.model, args.engine.chat_template.as_deref(), &args.engine.adapter)?;
     let config = engine_config(&args.engine, &model)?;
     let grammar = grammar(&args.form, &model)?;
     let mut conversation = Conversation::start(model, config, &args.sampling)?;

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use server::{BuildInfo, Limits, ServerConfig};
 
 use crate::cli;
@@ -13,6 +13,9 @@ use crate::terminal::Interrupted;
 
 pub(crate) fn serve(args: cli::Serve) -> Result<()> {
     let settings = ModelSettings::new(&args.data)?;
+    if args.models.is_empty() && !args.engine.adapter.adapters.is_empty() {
+        bail!("--adapter needs --model: name the model that the adapter was made for");
+    }
     // Without any model here the default one comes first, with its bar in the terminal; the page could fetch it,
     // too, but the first question should not have to wait for a second decision.
     if args.models.is_empty()
@@ -38,6 +41,7 @@ pub(crate) fn serve(args: cli::Serve) -> Result<()> {
         library: settings.library,
         pull: settings.pull,
         models: args.models,
+        adapters: args.engine.adapter.adapters,
         default_model: DEFAULT_MODEL.to_owned(),
         n_threads: args.engine.threads.map_or_else(default_threads, usize::from),
         isa: isa()?,

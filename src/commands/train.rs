@@ -2,6 +2,7 @@
 
 mod eval;
 mod export;
+mod merge;
 mod pretrain;
 mod recipe;
 mod resume;
@@ -30,6 +31,7 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
         cli::TrainStage::Resume(args) => resume::resume(&args),
         cli::TrainStage::Eval(args) => eval::eval(&args),
         cli::TrainStage::Export(args) => export::export(&args),
+        cli::TrainStage::Merge(args) => merge::merge(&args),
         cli::TrainStage::Recipe(args) => recipe::recipe(&args),
         cli::TrainStage::Speed(args) => speed::speed(&args),
     }

@@ -30,7 +30,7 @@ fn start(home: &Path) -> Server {
 }
 
 /// Says something and waits for the answer; its receipt.
-fn say(server: &Server, id: &str, parent: Option<&str>, text: &str) -> (String, Json) {
+pub(crate) fn say(server: &Server, id: &str, parent: Option<&str>, text: &str) -> (String, Json) {
     let body = json!({"parts": [{"type": "text", "text": text}], "parent_id": parent});
     let said = server.call("POST", &format!("/api/conversations/{id}/messages"), &body);
     let answer = said["answer"]["id"].as_str().expect("an id").to_owned();

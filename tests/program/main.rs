@@ -1,5 +1,6 @@
 //! The binary from outside: what a person at a terminal types, and what comes back.
 
+mod adapters;
 mod bad_input;
 mod commands;
 mod kept;

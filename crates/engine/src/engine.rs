@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use kernels::Isa;
 use tokio::sync::mpsc::unbounded_channel;
-use weights::{Gguf, ModelConfig};
+use weights::{Gguf, ModelConfig, ScaledAdapter};
 
 use crate::drafting::{Drafter, PromptLookup};
 use crate::error::{EngineError, SubmitError};
@@ -90,17 +90,18 @@ impl Engine {
         model_config: &ModelConfig,
         config: EngineConfig,
     ) -> Result<Engine, EngineError> {
-        Engine::start_with_progress(gguf, model_config, config, &mut |_| {})
+        Engine::start_adapted(gguf, model_config, &[], config, &mut |_| {})
     }
 
-    /// As `start`, telling after each tensor how far the loading is.
-    pub fn start_with_progress(
+    /// As `start`, with adapters beside the weights, and telling after each tensor how far the loading is.
+    pub fn start_adapted(
         gguf: Arc<Gguf>,
         model_config: &ModelConfig,
+        adapters: &[ScaledAdapter],
         config: EngineConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Engine, EngineError> {
-        let model = loading::load(gguf, model_config, &config, progress)?;
+        let model = loading::load(gguf, model_config, adapters, &config, progress)?;
         let shared = Arc::new(Shared {
             config,
             vocab_size: model_config.vocab_size,

@@ -10,6 +10,9 @@ pub enum EngineError {
     /// The file's tensors do not fit the architecture, or one is missing.
     #[error("{0}")]
     Tensors(Arc<weights::ConfigError>),
+    /// An adapter does not fit the model.
+    #[error("{0}")]
+    Adapter(Arc<weights::AdapterError>),
     /// A tensor could not be repacked.
     #[error("tensor {tensor}: {source}")]
     Kernel {

@@ -11,6 +11,7 @@ use kernels::{Activations, AttentionSpan, Gate, PackedMatrix, Pool};
 use weights::{Activation, FfnKind, LayerConfig, LayerRope, ModelConfig};
 
 use crate::batch::{Batch, Span};
+use crate::deltas::{LowRank, project, project_add};
 use crate::loading::weight_type;
 use crate::model::{Model, Norm, Projection};
 use crate::profile::Phase;
@@ -54,18 +55,15 @@ impl Model {
         let x = &buffers.x[first * n_embd..(first + n) * n_embd];
         let logits = &mut buffers.logits[..n * vocab_size];
         normalise(pool, config, Some(&output.norm), x, n, &mut buffers.activations);
-        kernels::project(pool, &buffers.activations, &[&output.matrix], &mut [&mut *logits]);
-        if let Some(bias) = &output.bias {
-            kernels::add_bias(pool, logits, bias);
-        }
+        project(pool, &buffers.activations, [&output.projection], [&mut *logits], &mut buffers.low);
+        add_bias(pool, &output.projection, logits);
         if config.logit_scale != 1.0 {
             kernels::scale(pool, logits, config.logit_scale);
         }
         if let Some(cap) = config.final_softcap {
             kernels::softcap(pool, logits, cap);
         }
-        let ops = 2 * n * vocab_size * n_embd;
-        stopwatch.lap(Phase::LmHead, output.matrix.bytes(), ops);
+        stopwatch.lap(Phase::LmHead, bytes(&[&output.projection]), ops(&[&output.projection], n));
         (logits, pool)
     }
 
@@ -75,11 +73,14 @@ impl Model {
         let n_embd = config.n_embd;
         let x = &mut buffers.x[..batch.n_rows() * n_embd];
         match &embedding.tokens {
-            None => output.matrix.unpack_rows(pool, &batch.tokens, x),
+            None => output.projection.matrix.unpack_rows(pool, &batch.tokens, x),
             Some((gguf, info)) => {
                 let ty = weight_type(info.kind.loadable().expect("checked when loading"));
                 kernels::dequantize_rows(pool, ty, gguf.bytes(info), n_embd, &batch.tokens, x);
             }
+        }
+        if let Some(delta) = &embedding.delta {
+            delta.add(pool, &batch.tokens, x, &mut buffers.low);
         }
         if config.embd_scale != 1.0 {
             kernels::scale(pool, x, config.embd_scale);
@@ -116,8 +117,8 @@ impl Model {
         let q = &mut b.q[..n_rows * q_dim];
         let k = &mut b.k[..n_rows * k_dim];
         let v = &mut b.v[..n_rows * v_dim];
-        let qkv = [&layer.q.matrix, &layer.k.matrix, &layer.v.matrix];
-        kernels::project(pool, &b.activations, &qkv, &mut [&mut *q, &mut *k, &mut *v]);
+        let qkv = [&layer.q, &layer.k, &layer.v];
+        project(pool, &b.activations, qkv, [&mut *q, &mut *k, &mut *v], &mut b.low);
         stopwatch.lap(Phase::Qkv, bytes(&qkv), ops(&qkv, n_rows));
 
         add_bias(pool, &layer.q, q);
@@ -174,8 +175,8 @@ impl Model {
         b.activations.set(pool, attn, n_rows, facts.attn_out_dim());
         let x = &mut b.x[..n_rows * n_embd];
         let post_norm = layer.post_attn_norm.as_deref();
-        add_projection(pool, config, &b.activations, &layer.out, post_norm, &mut b.update, x);
-        stopwatch.lap(Phase::AttnOut, layer.out.matrix.bytes(), ops(&[&layer.out.matrix], n_rows));
+        add_projection(pool, config, &b.activations, &layer.out, post_norm, &mut b.update, x, &mut b.low);
+        stopwatch.lap(Phase::AttnOut, bytes(&[&layer.out]), ops(&[&layer.out], n_rows));
 
         // feed-forward
         normalise(pool, config, layer.ffn_norm.as_ref(), x, n_rows, &mut b.activations);
@@ -184,25 +185,25 @@ impl Model {
         let (FfnKind::Gated { activation, .. } | FfnKind::Plain { activation }) = config.ffn;
         match &ffn.gate {
             Some(gate_proj) if ffn.is_fused() => {
-                let matrices = [&gate_proj.matrix, &ffn.up.matrix];
-                let [gate, up] = matrices;
+                let (gate, up) = (&gate_proj.matrix, &ffn.up.matrix);
                 kernels::project_gated(pool, &b.activations, gate_of(activation), gate, up, &mut b.hidden);
-                stopwatch.lap(Phase::FfnUp, bytes(&matrices), ops(&matrices, n_rows));
+                let both = [gate_proj, &ffn.up];
+                stopwatch.lap(Phase::FfnUp, bytes(&both), ops(&both, n_rows));
             }
             Some(gate_proj) => {
                 let (gate, up) = (&mut b.gate[..n_rows * facts.n_ff], &mut b.up[..n_rows * facts.n_ff]);
-                let matrices = [&gate_proj.matrix, &ffn.up.matrix];
-                kernels::project(pool, &b.activations, &matrices, &mut [&mut *gate, &mut *up]);
+                let both = [gate_proj, &ffn.up];
+                project(pool, &b.activations, both, [&mut *gate, &mut *up], &mut b.low);
                 add_bias(pool, gate_proj, gate);
                 add_bias(pool, &ffn.up, up);
-                stopwatch.lap(Phase::FfnUp, bytes(&matrices), ops(&matrices, n_rows));
+                stopwatch.lap(Phase::FfnUp, bytes(&both), ops(&both, n_rows));
                 b.hidden.set_gated(pool, gate_of(activation), gate, up, n_rows, facts.n_ff);
             }
             None => {
                 let up = &mut b.up[..n_rows * facts.n_ff];
-                kernels::project(pool, &b.activations, &[&ffn.up.matrix], &mut [&mut *up]);
+                project(pool, &b.activations, [&ffn.up], [&mut *up], &mut b.low);
                 add_bias(pool, &ffn.up, up);
-                stopwatch.lap(Phase::FfnUp, ffn.up.matrix.bytes(), ops(&[&ffn.up.matrix], n_rows));
+                stopwatch.lap(Phase::FfnUp, bytes(&[&ffn.up]), ops(&[&ffn.up], n_rows));
                 match activation {
                     Activation::Silu => kernels::silu(pool, up),
                     Activation::Gelu => kernels::gelu(pool, up),
@@ -212,8 +213,8 @@ impl Model {
         }
         stopwatch.lap(Phase::Activation, 0, 0);
         let post_norm = layer.post_ffn_norm.as_deref();
-        add_projection(pool, config, &b.hidden, &ffn.down, post_norm, &mut b.update, x);
-        stopwatch.lap(Phase::FfnDown, ffn.down.matrix.bytes(), ops(&[&ffn.down.matrix], n_rows));
+        add_projection(pool, config, &b.hidden, &ffn.down, post_norm, &mut b.update, x, &mut b.low);
+        stopwatch.lap(Phase::FfnDown, bytes(&[&ffn.down]), ops(&[&ffn.down], n_rows));
     }
 }
 
@@ -251,6 +252,7 @@ fn normalise(
 /// x += post_norm(projection(activations)) · residual_scale
 ///
 /// update: room for x; x: [n_rows, n_embd]
+#[allow(clippy::too_many_arguments)] // one of a layer's two halves, as it stands
 fn add_projection(
     pool: &Pool,
     config: &ModelConfig,
@@ -259,13 +261,14 @@ fn add_projection(
     post_norm: Option<&[f32]>,
     update: &mut [f32],
     x: &mut [f32],
+    low: &mut LowRank,
 ) {
     if projection.bias.is_none() && post_norm.is_none() {
-        kernels::project_add(pool, activations, &projection.matrix, config.residual_scale, x);
+        project_add(pool, activations, projection, config.residual_scale, x, low);
         return;
     }
     let update = &mut update[..x.len()];
-    kernels::project(pool, activations, &[&projection.matrix], &mut [&mut *update]);
+    project(pool, activations, [projection], [&mut *update], low);
     add_bias(pool, projection, update);
     if let Some(weight) = post_norm {
         kernels::rms_norm(pool, update, weight, config.norm.eps);
@@ -313,13 +316,15 @@ fn keep_output_rows(batch: &Batch, rows: &mut [f32], width: usize) {
     }
 }
 
-fn bytes(matrices: &[&PackedMatrix]) -> usize {
-    matrices.iter().map(|matrix| matrix.bytes()).sum()
+/// Bytes of weights that some projections read.
+fn bytes(projections: &[&Projection]) -> usize {
+    projections.iter().flat_map(|p| p.matrices()).map(PackedMatrix::bytes).sum()
 }
 
-/// Multiplications and additions of `n_rows` rows through some matrices.
-fn ops(matrices: &[&PackedMatrix], n_rows: usize) -> usize {
-    matrices.iter().map(|matrix| 2 * n_rows * matrix.n_rows() * matrix.n_cols()).sum()
+/// Multiplications and additions of `n_rows` rows through some projections.
+fn ops(projections: &[&Projection], n_rows: usize) -> usize {
+    let matrices = projections.iter().flat_map(|p| p.matrices());
+    matrices.map(|matrix| 2 * n_rows * matrix.n_rows() * matrix.n_cols()).sum()
 }
 
 /// Bytes of keys and values read, and operations, of one layer's attention.

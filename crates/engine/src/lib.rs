@@ -19,6 +19,7 @@ mod worker;
 
 mod batch;
 mod context_plan;
+mod deltas;
 mod forward;
 mod loading;
 mod model;

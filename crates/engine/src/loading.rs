@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use kernels::{KernelError, KvLayer, KvType, Operand, PAGE_LEN, PackedMatrix, Pool, WeightType};
 use weights::{
-    FfnKind, Gguf, LayerConfig, ModelConfig, NormKind, TensorInfo, TensorRole, TensorType, check_tensors,
+    FfnKind, Gguf, LayerConfig, ModelConfig, NormKind, ScaledAdapter, TensorInfo, TensorRole, TensorType,
+    check_tensors,
 };
 
+use crate::deltas::{Delta, Deltas};
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
 use crate::model::{Embedding, Ffn, Layer, Model, Norm, Output, Projection, all_matrices};
@@ -44,15 +46,18 @@ pub(crate) const KV_BYTES: usize = KvType::F16.bytes();
 pub(crate) fn load(
     gguf: Arc<Gguf>,
     config: &ModelConfig,
+    adapters: &[ScaledAdapter],
     engine: &EngineConfig,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Model, EngineError> {
     check_config(config, engine)?;
     check_tensors(&gguf, config).map_err(|e| EngineError::Tensors(Arc::new(e)))?;
+    let deltas = Deltas::new(adapters, config)?;
     let n_pages = kv_pages(config, engine)?;
     let pool = Pool::new(engine.n_threads, engine.isa).map_err(EngineError::Threads)?;
     let total_bytes = gguf.tensors().iter().map(TensorInfo::n_bytes).sum();
-    let mut loader = Loader { gguf: &gguf, pool: &pool, done_bytes: 0, total_bytes, progress };
+    let mut loader =
+        Loader { gguf: &gguf, deltas: &deltas, pool: &pool, done_bytes: 0, total_bytes, progress };
 
     let (output, embedding) = loader.ends(config, Arc::clone(&gguf))?;
     let mut layers = Vec::with_capacity(config.n_layers());
@@ -67,7 +72,7 @@ pub(crate) fn load(
         .iter()
         .map(|layer| KvLayer::new(n_pages, layer.n_kv_heads, layer.head_dim_k, layer.head_dim_v, kv_type));
     let kv = kv.collect();
-    let mut model = Model::new(pool, config, engine, n_pages, embedding, layers, output, kv);
+    let mut model = Model::new(pool, config, engine, n_pages, embedding, layers, output, kv, deltas.key());
     match model.proves_finite() {
         true => Ok(model),
         false => Err(EngineError::BrokenModel),
@@ -112,6 +117,7 @@ fn kv_pages(config: &ModelConfig, engine: &EngineConfig) -> Result<usize, Engine
 
 struct Loader<'a> {
     gguf: &'a Gguf,
+    deltas: &'a Deltas<'a>,
     pool: &'a Pool,
     done_bytes: u64,
     total_bytes: u64,
@@ -126,7 +132,7 @@ impl Loader<'_> {
             true => TensorRole::TokenEmbd,
             false => TensorRole::Output,
         };
-        let matrix = self.matrix(matrix_role, None)?;
+        let (matrix, delta) = self.matrix(matrix_role, None)?;
         let tokens = match config.tied_output {
             true => None,
             false => {
@@ -138,16 +144,20 @@ impl Loader<'_> {
                 Some((gguf, info))
             }
         };
+        let token_delta = self.deltas.of_tokens(self.pool, &embd_name)?;
         let positions = match config.learned_positions {
             true => Some(self.vector(TensorRole::PositionEmbd, None)?),
             false => None,
         };
         let output = Output {
             norm: self.norm(config, TensorRole::OutputNorm, TensorRole::OutputNormBias, None)?,
-            bias: self.vector_if(config.output_bias, TensorRole::OutputBias, None)?,
-            matrix,
+            projection: Projection {
+                matrix,
+                delta,
+                bias: self.vector_if(config.output_bias, TensorRole::OutputBias, None)?,
+            },
         };
-        Ok((output, Embedding { tokens, positions }))
+        Ok((output, Embedding { tokens, delta: token_delta, positions }))
     }
 
     fn layer(&mut self, config: &ModelConfig, layer_idx: usize) -> Result<Layer, EngineError> {
@@ -164,10 +174,7 @@ impl Loader<'_> {
         let [q, k, v] = self.qkv(config, facts, at)?;
         let q_norm = self.vector_if(has_qk_norm, Role::AttnQNorm, at)?;
         let k_norm = self.vector_if(has_qk_norm, Role::AttnKNorm, at)?;
-        let out = Projection {
-            matrix: self.matrix(Role::AttnOutput, at)?,
-            bias: self.vector_if(config.attn_out_bias, Role::AttnOutputBias, at)?,
-        };
+        let out = self.projection(Role::AttnOutput, Role::AttnOutputBias, config.attn_out_bias, at)?;
         let post_attn_norm = self.vector_if(has_post, Role::PostAttnNorm, at)?;
         let ffn_norm = match has_pre {
             true => Some(self.norm(config, Role::FfnNorm, Role::FfnNormBias, at)?),
@@ -191,11 +198,7 @@ impl Loader<'_> {
             let bias = self.vector_if(config.qkv_bias, Role::AttnQkvBias, at)?;
             return Ok(with_biases(matrices, bias, &n_rows));
         }
-        let mut one = |role, bias_role| -> Result<Projection, EngineError> {
-            let matrix = self.matrix(role, at)?;
-            let bias = self.vector_if(config.qkv_bias, bias_role, at)?;
-            Ok(Projection { matrix, bias })
-        };
+        let mut one = |role, bias_role| self.projection(role, bias_role, config.qkv_bias, at);
         Ok([
             one(Role::AttnQ, Role::AttnQBias)?,
             one(Role::AttnK, Role::AttnKBias)?,
@@ -210,11 +213,7 @@ impl Loader<'_> {
         at: Option<usize>,
     ) -> Result<Ffn, EngineError> {
         use TensorRole as Role;
-        let mut one = |role, bias_role| -> Result<Projection, EngineError> {
-            let matrix = self.matrix(role, at)?;
-            let bias = self.vector_if(config.ffn_bias, bias_role, at)?;
-            Ok(Projection { matrix, bias })
-        };
+        let mut one = |role, bias_role| self.projection(role, bias_role, config.ffn_bias, at);
         let (gate, up) = match config.ffn {
             FfnKind::Gated { fused: false, .. } => {
                 (Some(one(Role::FfnGate, Role::FfnGateBias)?), one(Role::FfnUp, Role::FfnUpBias)?)
@@ -228,10 +227,7 @@ impl Loader<'_> {
                 (Some(gate), up)
             }
         };
-        let down = Projection {
-            matrix: self.matrix(Role::FfnDown, at)?,
-            bias: self.vector_if(config.ffn_bias, Role::FfnDownBias, at)?,
-        };
+        let down = self.projection(Role::FfnDown, Role::FfnDownBias, config.ffn_bias, at)?;
         Ok(Ffn { gate, up, down })
     }
 
@@ -246,8 +242,19 @@ impl Loader<'_> {
         Ok(Norm { weight: self.vector(role, at)?, bias: self.vector_if(has_bias, bias_role, at)? })
     }
 
-    /// A whole matrix, repacked.
-    fn matrix(&mut self, role: TensorRole, at: Option<usize>) -> Result<PackedMatrix, EngineError> {
+    fn projection(
+        &mut self,
+        role: TensorRole,
+        bias_role: TensorRole,
+        has_bias: bool,
+        at: Option<usize>,
+    ) -> Result<Projection, EngineError> {
+        let (matrix, delta) = self.matrix(role, at)?;
+        Ok(Projection { matrix, delta, bias: self.vector_if(has_bias, bias_role, at)? })
+    }
+
+    /// A whole matrix, repacked, and what adapters add to it.
+    fn matrix(&mut self, role: TensorRole, at: Option<usize>) -> Result<Adapted, EngineError> {
         let info = self.info(&role.tensor_name(at)).clone();
         let [matrix] = self.row_slices(role, at, &[info.n_rows() as usize])?;
         Ok(matrix)
@@ -259,19 +266,24 @@ impl Loader<'_> {
         role: TensorRole,
         at: Option<usize>,
         n_rows: &[usize; N],
-    ) -> Result<[PackedMatrix; N], EngineError> {
+    ) -> Result<[Adapted; N], EngineError> {
         let name = role.tensor_name(at);
         let info = self.info(&name).clone();
         let ty = loadable(&info);
         let n_cols = info.n_cols() as usize;
         let row_bytes = info.n_bytes() as usize / info.n_rows() as usize;
         let mut rest = self.gguf.bytes(&info);
+        // Embeddings are changed where they are looked up.
+        let mut deltas = match role {
+            TensorRole::TokenEmbd => [const { None }; N],
+            _ => self.deltas.of_rows(self.pool, &name, n_rows)?,
+        };
         let mut packed = Vec::with_capacity(N);
-        for &n in n_rows {
+        for (&n, delta) in n_rows.iter().zip(&mut deltas) {
             let (bytes, tail) = rest.split_at(n * row_bytes);
             rest = tail;
             let matrix = PackedMatrix::pack(self.pool, weight_type(ty), n, n_cols, bytes);
-            packed.push(matrix.map_err(|e| kernel_error(&name, e))?);
+            packed.push((matrix.map_err(|e| kernel_error(&name, e))?, delta.take()));
         }
         self.done(&info);
         packed.try_into().map_err(|_| unreachable!("one matrix was packed for each count"))
@@ -310,19 +322,22 @@ impl Loader<'_> {
     }
 }
 
+/// A matrix and what adapters add to its product.
+type Adapted = (PackedMatrix, Option<Delta>);
+
 /// Gives each matrix its part of a common bias.
 fn with_biases<const N: usize>(
-    matrices: [PackedMatrix; N],
+    matrices: [Adapted; N],
     bias: Option<Vec<f32>>,
     n_rows: &[usize; N],
 ) -> [Projection; N] {
     let mut first = 0;
     let mut n_rows = n_rows.iter();
-    matrices.map(|matrix| {
+    matrices.map(|(matrix, delta)| {
         let n = n_rows.next().copied().unwrap_or(0);
         let bias = bias.as_ref().map(|bias| bias[first..first + n].to_vec());
         first += n;
-        Projection { matrix, bias }
+        Projection { matrix, delta, bias }
     })
 }
 
@@ -347,7 +362,7 @@ pub fn weight_type(ty: TensorType) -> WeightType {
     }
 }
 
-fn kernel_error(tensor: &str, error: KernelError) -> EngineError {
+pub(crate) fn kernel_error(tensor: &str, error: KernelError) -> EngineError {
     let tensor = tensor.to_string();
     match error {
         KernelError::NonFinite { .. } => EngineError::NonFiniteWeights { tensor },

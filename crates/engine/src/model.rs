@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kernels::{Activations, KvLayer, KvType, Operand, PackedMatrix, Pool, RopeKind, RopeTable};
 use weights::{FfnKind, Gguf, LayerConfig, ModelConfig, RopeConfig, RopePairing, TensorInfo};
 
+use crate::deltas::{Delta, LowRank, TokenDelta};
 use crate::engine::EngineConfig;
 use crate::pages::PageId;
 use crate::profile::Stopwatch;
@@ -17,6 +18,8 @@ const MAX_LOGIT_ROWS: usize = 16;
 /// A weight matrix and what is added to its product.
 pub(crate) struct Projection {
     pub(crate) matrix: PackedMatrix,
+    /// By adapters.
+    pub(crate) delta: Option<Delta>,
     pub(crate) bias: Option<Vec<f32>>,
 }
 
@@ -38,10 +41,12 @@ pub(crate) struct Ffn {
 
 impl Ffn {
     /// Whether both products and the gate are computed at once: nothing is added between them, and the next product
-    /// takes int8.
+    /// takes int8 alone.
     pub(crate) fn is_fused(&self) -> bool {
-        let has_gate = self.gate.as_ref().is_some_and(|gate| gate.bias.is_none());
-        has_gate && self.up.bias.is_none() && self.down.matrix.needs() == Operand::Int8
+        let is_bare = |projection: &Projection| projection.bias.is_none() && projection.delta.is_none();
+        let has_gate = self.gate.as_ref().is_some_and(is_bare);
+        let takes_int8 = self.down.matrix.needs() == Operand::Int8 && self.down.delta.is_none();
+        has_gate && is_bare(&self.up) && takes_int8
     }
 }
 
@@ -70,6 +75,8 @@ pub(crate) struct Layer {
 pub(crate) struct Embedding {
     /// The matrix in the map; `None` if the output matrix serves.
     pub(crate) tokens: Option<(Arc<Gguf>, TensorInfo)>,
+    /// Added to the tokens' rows by adapters.
+    pub(crate) delta: Option<TokenDelta>,
     /// [max_seq_len, n_embd], added to the tokens' rows.
     pub(crate) positions: Option<Vec<f32>>,
 }
@@ -78,9 +85,7 @@ pub(crate) struct Embedding {
 pub(crate) struct Output {
     pub(crate) norm: Norm,
     /// [vocab_size, n_embd]
-    pub(crate) matrix: PackedMatrix,
-    /// [vocab_size]
-    pub(crate) bias: Option<Vec<f32>>,
+    pub(crate) projection: Projection,
 }
 
 /// A loaded model with its keys and values and the buffers of a step.
@@ -94,6 +99,8 @@ pub(crate) struct Model {
     pub(crate) kv: Vec<KvLayer>,
     pub(crate) rope: Option<RopeTable>,
     pub(crate) rope_local: Option<RopeTable>,
+    /// Tells the adapters in it from all others.
+    pub(crate) adapters_key: Option<u64>,
     pub(crate) buffers: Buffers,
     pub(crate) stopwatch: Stopwatch,
 }
@@ -122,6 +129,8 @@ pub(crate) struct Buffers {
     pub(crate) activations: Activations,
     /// Input of the feed-forward network's last projection.
     pub(crate) hidden: Activations,
+    /// What adapters compute in between.
+    pub(crate) low: LowRank,
 }
 
 impl Model {
@@ -136,6 +145,7 @@ impl Model {
         layers: Vec<Layer>,
         output: Output,
         kv: Vec<KvLayer>,
+        adapters_key: Option<u64>,
     ) -> Model {
         let n_rows = engine.max_batch_tokens;
         let widest = |width: fn(&LayerConfig) -> usize| {
@@ -161,15 +171,23 @@ impl Model {
                 Activations::keeping(needs(Operand::Int8), needs(Operand::F32))
             },
             hidden: {
-                let needs = |operand| layers.iter().any(|layer| layer.ffn.down.matrix.needs() == operand);
+                let down = || layers.iter().flat_map(|layer| layer.ffn.down.matrices());
+                let needs = |operand| down().any(|matrix| matrix.needs() == operand);
                 Activations::keeping(needs(Operand::Int8), needs(Operand::F32))
             },
+            low: LowRank::new({
+                let ranks =
+                    layers.iter().map(Layer::max_rank).chain(embedding.delta.as_ref().map(TokenDelta::rank));
+                let rank = ranks.max().unwrap_or(0);
+                (n_rows * rank).max(MAX_LOGIT_ROWS * output.projection.rank())
+            }),
         };
         let table =
             |rope: &Option<RopeConfig>| rope.as_ref().map(|rope| rope_table(rope, engine.max_seq_len));
         Model {
             rope: table(&config.rope),
             rope_local: table(&config.rope_local),
+            adapters_key,
             pool,
             config: config.clone(),
             n_pages,
@@ -200,7 +218,7 @@ impl Model {
         let b = &self.buffers;
         let floats = [&b.x, &b.update, &b.q, &b.k, &b.v, &b.attn, &b.gate, &b.up, &b.logits];
         let buffers: usize = floats.iter().map(|buffer| buffer.len() * size_of::<f32>()).sum();
-        (weights + kv + buffers) as u64
+        (weights + kv + buffers + b.low.bytes()) as u64
     }
 
     /// How keys and values are kept; `None` without layers.
@@ -243,7 +261,14 @@ impl Layer {
     fn matrices(&self) -> impl Iterator<Item = &PackedMatrix> {
         let gate = self.ffn.gate.as_ref();
         let all = [&self.q, &self.k, &self.v, &self.out, &self.ffn.up, &self.ffn.down];
-        all.into_iter().chain(gate).map(|projection| &projection.matrix)
+        all.into_iter().chain(gate).flat_map(Projection::matrices)
+    }
+
+    /// Of what is projected together.
+    fn max_rank(&self) -> usize {
+        let qkv = self.q.rank() + self.k.rank() + self.v.rank();
+        let gate_up = self.ffn.up.rank() + self.ffn.gate.as_ref().map_or(0, Projection::rank);
+        [qkv, gate_up, self.out.rank(), self.ffn.down.rank()].into_iter().max().unwrap_or(0)
     }
 }
 
@@ -251,7 +276,7 @@ pub(crate) fn all_matrices<'a>(
     layers: &'a [Layer],
     output: &'a Output,
 ) -> impl Iterator<Item = &'a PackedMatrix> {
-    layers.iter().flat_map(Layer::matrices).chain([&output.matrix])
+    layers.iter().flat_map(Layer::matrices).chain(output.projection.matrices())
 }
 
 fn rope_table(rope: &RopeConfig, max_seq_len: usize) -> RopeTable {

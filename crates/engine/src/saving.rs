@@ -60,7 +60,10 @@ impl Saver {
         // The kernels of another version may round otherwise; some rotary embeddings depend on the context's length.
         let kv_type = model.kv_type();
         let (version, isa) = (env!("CARGO_PKG_VERSION"), config.isa.name());
-        let engine = format!("{version} {isa} {kv_type:?} {}", config.max_seq_len);
+        let mut engine = format!("{version} {isa} {kv_type:?} {}", config.max_seq_len);
+        if let Some(key) = model.adapters_key {
+            engine.push_str(&format!(" adapters {key:x}"));
+        }
         Saver {
             engine: xxh3_64(engine.as_bytes()),
             layout: Layout { page_len: PAGE_LEN, n_bytes: model.page_bytes() },

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::{Engine, EngineConfig, Generate};
 use kernels::Isa;
 use tiny_model::*;
-use weights::{Gguf, TensorType};
+use weights::{Gguf, ScaledAdapter, TensorType};
 
 /// Prompt lengths around the edges of pages (64) and of kernels' tiles.
 const LENGTHS: [usize; 8] = [1, 2, 17, 33, 63, 64, 65, 150];
@@ -50,6 +50,50 @@ fn with(gguf: &Arc<Gguf>, isa: Isa, change: impl FnOnce(&mut EngineConfig)) -> E
     config.isa = isa;
     change(&mut config);
     start(gguf, config)
+}
+
+/// Two adapters: one for every matrix, in ranks that are no whole vector, and one for some.
+fn adapters(gguf: &Gguf) -> Vec<ScaledAdapter> {
+    let floats = [TensorType::F16, TensorType::F32];
+    let every = random_adapter(1, gguf, floats, |name| Some(1 + name.len() % 7));
+    let some =
+        random_adapter(2, gguf, [TensorType::Q8_0; 2], |name| name.contains(".0.attn_q").then_some(32));
+    vec![ScaledAdapter { adapter: every, scale: 1.0 }, ScaledAdapter { adapter: some, scale: -0.5 }]
+}
+
+#[test]
+fn with_adapters_it_is_the_same_too() {
+    for isa in isas() {
+        for (name, types) in [MODELS[0], MODELS[3]] {
+            let gguf = build(5, types, |_, _| {});
+            let adapters = adapters(&gguf);
+            let with = |change: &dyn Fn(&mut EngineConfig)| {
+                let mut config = roomy();
+                config.isa = isa;
+                change(&mut config);
+                start_adapted(&gguf, &adapters, config)
+            };
+            let expected = alone(&with(&|_| {}));
+            assert_ne!(
+                expected,
+                alone(&self::with(&gguf, isa, |_| {})),
+                "they change nothing, {name}, {isa:?}"
+            );
+            let label = |what: &str| format!("{what}, {name}, {isa:?}");
+            if isa != Isa::Scalar {
+                let chunks = with(&|config| {
+                    config.max_batch_tokens = 33;
+                    config.max_running = 1;
+                });
+                assert_eq!(alone(&chunks), expected, "{}", label("chunks"));
+                assert_eq!(together(&with(&|_| {})), expected, "{}", label("among seven others"));
+                assert_eq!(alone(&with(&|config| config.n_threads = 1)), expected, "{}", label("one thread"));
+            }
+            let among = with(&|config| config.max_batch_tokens = 29);
+            assert_eq!(together(&among), expected, "{}", label("among others in chunks"));
+            assert_eq!(together(&among), expected, "{}", label("from cached prefixes"));
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Engine, Generate, Keep, SavedPrefixes};
 use tiny_model::*;
-use weights::Gguf;
+use weights::{Gguf, ScaledAdapter, TensorType};
 
 const N_PROMPT: usize = 700;
 
@@ -28,7 +28,11 @@ fn prompt(seed: u64) -> Vec<u32> {
 
 /// One answer by an engine of its own; returns the answer and the tokens that came from the disk.
 fn ask(gguf: &Arc<Gguf>, request: Generate) -> (Answer, u64) {
-    let engine = start(gguf, roomy());
+    ask_adapted(gguf, &[], request)
+}
+
+fn ask_adapted(gguf: &Arc<Gguf>, adapters: &[ScaledAdapter], request: Generate) -> (Answer, u64) {
+    let engine = start_adapted(gguf, adapters, roomy());
     let (answer, timings) = collect(engine.submit(request).unwrap());
     let restored = engine.stats().restored_tokens_total;
     assert_eq!(timings.n_cached as u64, restored);
@@ -52,6 +56,35 @@ fn a_conversation_goes_on_after_a_restart() {
     let (expected, _) = ask(&gguf, sampled(next.clone(), 12, 3));
     assert_eq!(ask(&gguf, kept(&open(folder.path()), "a", &next)), (expected.clone(), 640));
     assert_eq!(ask(&gguf, kept(&open(folder.path()), "a", &next)), (expected, 896));
+}
+
+#[test]
+fn adapters_and_their_scales_have_files_of_their_own() {
+    let (gguf, folder, prompt) = (build(1, Q4_0, |_, _| {}), tempfile::tempdir().unwrap(), prompt(1));
+    let adapter = |seed, scale| ScaledAdapter {
+        adapter: random_adapter(seed, &gguf, [TensorType::F32; 2], |name| {
+            name.contains("attn_v").then_some(4)
+        }),
+        scale,
+    };
+    let ask =
+        |adapters: &[ScaledAdapter]| ask_adapted(&gguf, adapters, kept(&open(folder.path()), "a", &prompt));
+    let sets = [
+        vec![],
+        vec![adapter(1, 1.0)],
+        vec![adapter(1, 0.5)],
+        vec![adapter(2, 1.0)],
+        vec![adapter(1, 1.0), adapter(2, 1.0)],
+    ];
+    let mut answers = Vec::new();
+    for adapters in &sets {
+        let (answer, restored) = ask(adapters);
+        assert_eq!(restored, 0, "another's keys and values");
+        answers.push(answer);
+    }
+    for (adapters, answer) in sets.iter().zip(answers) {
+        assert_eq!(ask(adapters), (answer, 640));
+    }
 }
 
 #[test]

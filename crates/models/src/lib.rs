@@ -30,7 +30,7 @@ pub use cancel::Cancel;
 pub use catalog::{Catalog, CatalogEntry, CatalogError, Probe, Source, Wheel};
 pub use hub_name::HubName;
 pub use library::{CacheFolders, Library, LibraryConfig, LocalModel, Origin, RemoveError, ResolveError};
-pub use open::{OpenError, OpenModel, OpenOptions, OpenProblem, Warning, open_tokenizer};
+pub use open::{AdapterFile, OpenError, OpenModel, OpenOptions, OpenProblem, Warning, open_tokenizer};
 pub use pull::{Phase, Progress, PullError, SourceError, SourceFailure, pull};
 pub use recommend::{MachineMemory, estimate_memory, recommend};
 pub use settings::Settings;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokenizer::{ChatMessage, ChatTemplate, RenderInput, Specials, Tokenizer};
-use weights::{Gguf, MemoryNeed, ModelConfig, VocabularyMetadata};
+use weights::{Adapter, Gguf, MemoryNeed, ModelConfig, ScaledAdapter, VocabularyMetadata};
 
 pub use error::{OpenError, OpenProblem};
 
@@ -22,10 +22,21 @@ use crate::digest::Hasher;
 use crate::library::{LocalModel, Origin};
 
 /// What the caller decides about a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OpenOptions {
     /// Jinja source to use instead of the model's own template.
     pub chat_template: Option<String>,
+    /// Adapters to run it with.
+    pub adapters: Vec<AdapterFile>,
+}
+
+/// An adapter that somebody named.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterFile {
+    /// Its file.
+    pub path: PathBuf,
+    /// How much of it: 1 for what was trained.
+    pub scale: f32,
 }
 
 /// A model that is ready for the engine.
@@ -39,6 +50,8 @@ pub struct OpenModel {
     pub gguf: Arc<Gguf>,
     /// What the engine must know of its architecture.
     pub config: ModelConfig,
+    /// What changes its weights; each fits.
+    pub adapters: Vec<ScaledAdapter>,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
     /// Its chat template, the given one, or the fallback.
@@ -86,6 +99,10 @@ impl OpenModel {
                 "the file names no token that ends an answer: answers end at their length limit only";
             warnings.push(Warning { code: "no_end_token", message: message.to_string() });
         }
+        let adapters = (options.adapters.iter())
+            .map(|file| open_adapter(file, &gguf, &config, &mut warnings))
+            .collect::<Result<_, _>>()
+            .map_err(fail)?;
         let entry = entry_of(model, catalog);
         if let Some(entry) = entry {
             prove_ids(entry, &tokenizer).map_err(fail)?;
@@ -101,6 +118,7 @@ impl OpenModel {
             path: model.path().to_path_buf(),
             gguf: Arc::new(gguf),
             config,
+            adapters,
             tokenizer: Arc::new(tokenizer),
             template: Arc::new(template),
             template_sha256: hasher.finish(),
@@ -110,9 +128,28 @@ impl OpenModel {
         })
     }
 
+    /// The files of its adapters, each with its scale; their names are those of the files, without endings.
+    pub fn adapter_files(&self) -> impl Iterator<Item = (LocalModel, f32)> {
+        self.adapters.iter().map(|ScaledAdapter { adapter, scale }| {
+            let path = adapter.path();
+            let stem = path.file_stem().unwrap_or(path.as_os_str());
+            let file = LocalModel {
+                name: stem.to_string_lossy().into_owned(),
+                paths: adapter.gguf().paths().map(Path::to_owned).collect(),
+                size: adapter.gguf().file_size(),
+                origin: Origin::File,
+                sha256: None,
+            };
+            (file, *scale)
+        })
+    }
+
     /// What it will take to run it with conversations of `ctx` tokens.
     pub fn memory_need(&self, ctx: usize) -> MemoryNeed {
-        weights::memory_need(&self.config, &self.gguf, ctx)
+        let mut need = weights::memory_need(&self.config, &self.gguf, ctx);
+        let adapters = self.adapters.iter().map(|scaled| scaled.adapter.memory_bytes());
+        need.weights = adapters.fold(need.weights, u64::saturating_add);
+        need
     }
 
     /// Whether it answers in this language (any BCP 47 tag). A model that tells no languages may.
@@ -120,6 +157,21 @@ impl OpenModel {
         let primary = language.split(['-', '_']).next().unwrap_or(language).to_lowercase();
         self.languages.is_empty() || self.languages.contains(&primary)
     }
+}
+
+/// The adapter, held against its base.
+fn open_adapter(
+    file: &AdapterFile,
+    base: &Gguf,
+    config: &ModelConfig,
+    warnings: &mut Vec<Warning>,
+) -> Result<ScaledAdapter, OpenProblem> {
+    let adapter = Adapter::open(&file.path)?;
+    adapter.fit(config)?;
+    if let Some(message) = adapter.base_warning(base) {
+        warnings.push(Warning { code: "adapter_of_another_file", message });
+    }
+    Ok(ScaledAdapter { adapter: Arc::new(adapter), scale: file.scale })
 }
 
 /// The tokenizer alone, also of a file that holds nothing else.

@@ -24,6 +24,8 @@ pub struct ServerConfig {
     /// Models to load at the start, by name or path; the first is the default. One that cannot be loaded
     /// ends the server. When empty, the model that was used last, else `default_model`.
     pub models: Vec<String>,
+    /// Adapters for the first of `models`, which is then served under a name of its own.
+    pub adapters: Vec<models::AdapterFile>,
     /// The model when none is named and none was used before, for example `smollm2:135m`; downloaded when
     /// it is not there, and no reason to end when it cannot be had.
     pub default_model: String,

@@ -10,12 +10,12 @@ mod listing;
 mod loading;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use engine::{Engine, Isa, PromptLookup};
-use models::{Library, LocalModel, OpenModel, ResolveError};
+use models::{AdapterFile, Library, LocalModel, OpenModel, ResolveError};
 use tokenizer::GrammarCompiler;
 use tokio::sync::watch;
 
@@ -56,7 +56,8 @@ pub(crate) struct LoadedModel {
     pub(crate) grammars: GrammarCompiler,
     /// Bytes it takes with all its keys and values.
     pub(crate) memory_bytes: u64,
-    sha256: OnceLock<String>,
+    /// Of its (first) file, and of each adapter's.
+    digests: Vec<OnceLock<String>>,
 }
 
 impl LoadedModel {
@@ -67,7 +68,13 @@ impl LoadedModel {
 
     /// Digest of its (first) file, lower-case hex; none until it has been computed in the background.
     pub(crate) fn sha256(&self) -> Option<String> {
-        self.sha256.get().cloned()
+        self.digests[0].get().cloned()
+    }
+
+    /// What changes its weights: the name of each file, its digest as for `sha256`, and how much of it.
+    pub(crate) fn adapters(&self) -> impl Iterator<Item = (String, Option<String>, f32)> {
+        let digests = self.digests[1..].iter().map(|digest| digest.get().cloned());
+        self.open.adapter_files().zip(digests).map(|((file, scale), digest)| (file.name, digest, scale))
     }
 
     /// Digest of its chat template's source.
@@ -150,8 +157,15 @@ struct HostState {
     default_name: String,
     slots: HashMap<String, Slot>,
     downloads: HashMap<String, Download>,
-    /// Models that the person who started the server named by path.
-    files: HashMap<String, LocalModel>,
+    /// Models that the person who started the server named by path, or gave adapters.
+    files: HashMap<String, NamedFile>,
+}
+
+/// A model that is known to this server alone.
+#[derive(Clone)]
+struct NamedFile {
+    local: LocalModel,
+    adapters: Vec<AdapterFile>,
 }
 
 impl ModelHost {
@@ -300,17 +314,27 @@ impl ModelHost {
         }
     }
 
-    /// Takes a file that was named by its path under a name of its own, which it returns.
-    pub(crate) async fn add_file(&self, path: &str) -> Result<String, ApiError> {
+    /// Takes a file that was named by its path under a name of its own, which it returns; likewise a model with
+    /// adapters: `smollm2:135m+nurse`.
+    pub(crate) async fn add_file(&self, path: &str, adapters: &[AdapterFile]) -> Result<String, ApiError> {
         let local = self.resolve(path).await?;
-        if local.origin != models::Origin::File {
+        let is_listed = local.origin != models::Origin::File;
+        if is_listed && adapters.is_empty() {
             return Ok(local.name);
         }
-        let stem = local.path().file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let name = stem.unwrap_or_else(|| local.name.clone());
-        let mut state = self.state();
-        state.files.insert(name.clone(), LocalModel { name: name.clone(), ..local });
+        let mut name = if is_listed { local.name.clone() } else { stem(local.path()) };
+        for adapter in adapters {
+            name = format!("{name}+{}", stem(&adapter.path));
+        }
+        let local = LocalModel { name: name.clone(), ..local };
+        let file = NamedFile { local, adapters: adapters.to_vec() };
+        self.state().files.insert(name.clone(), file);
         Ok(name)
+    }
+
+    /// What it is to be run with.
+    fn adapters_of(&self, name: &str) -> Vec<AdapterFile> {
+        self.state().files.get(name).map_or_else(Vec::new, |file| file.adapters.clone())
     }
 
     /// The catalog's name for a name or alias; other names as they are.
@@ -324,8 +348,8 @@ impl ModelHost {
 
     /// The file of a name that a request may use: no paths, these are the server's own affair.
     async fn find(&self, name: &str) -> Result<LocalModel, ApiError> {
-        if let Some(local) = self.state().files.get(name) {
-            return Ok(local.clone());
+        if let Some(file) = self.state().files.get(name) {
+            return Ok(file.local.clone());
         }
         let unknown = || ApiError::ModelNotFound {
             reason: format!("unknown model {name:?}; GET /v1/models lists what this server has"),
@@ -350,6 +374,11 @@ impl ModelHost {
     fn state(&self) -> MutexGuard<'_, HostState> {
         self.inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// A file's name without its ending.
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn from_resolve(error: ResolveError) -> ApiError {

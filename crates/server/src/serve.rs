@@ -245,7 +245,8 @@ async fn load_first_models(state: &AppState) -> Result<(), ApiError> {
         return Ok(());
     }
     for (idx, path_or_name) in state.config.models.iter().enumerate() {
-        let name = models.add_file(path_or_name).await?;
+        let adapters = if idx == 0 { state.config.adapters.as_slice() } else { &[] };
+        let name = models.add_file(path_or_name, adapters).await?;
         if idx == 0 {
             models.set_default(&name);
         }

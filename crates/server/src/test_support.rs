@@ -23,6 +23,7 @@ pub(crate) fn config(data_dir: &Path) -> ServerConfig {
         library,
         pull: Settings::from_vars(nothing),
         models: Vec::new(),
+        adapters: vec![],
         default_model: "smollm2:135m".to_string(),
         n_threads: 2,
         isa: Isa::Scalar,

@@ -21,6 +21,7 @@ mod initial;
 mod learn_tokenizer;
 mod lessons;
 mod lora;
+mod merge;
 mod model;
 mod objective;
 mod optimizer;
@@ -67,6 +68,7 @@ pub use lessons::{
     FineTuning, LessonKind, Lessons, LessonsSummary, PrepareLessons, lessons_of_record, prepare_lessons,
 };
 pub use lora::{LoraSettings, UnknownTarget, lora_targets};
+pub use merge::Merge;
 pub use model::{Model, TokenBatch, Untrainable};
 pub use objective::{Objective, Pretraining, Weighed};
 pub use optimizer::{MatrixOptimizer, Optimizer, OptimizerSettings};

@@ -13,7 +13,8 @@ mod error;
 mod fingerprint;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 pub use error::AdapterError;
 
@@ -75,6 +76,15 @@ pub struct FittedPair<'a> {
     pub pair: &'a LoraPair,
 }
 
+/// An adapter as it is used.
+#[derive(Clone, Debug)]
+pub struct ScaledAdapter {
+    /// Which.
+    pub adapter: Arc<Adapter>,
+    /// How much of it: 1 for what was trained, 0 for none.
+    pub scale: f32,
+}
+
 impl Adapter {
     /// Opens and checks an adapter's file.
     pub fn open(path: &Path) -> Result<Adapter, AdapterError> {
@@ -98,7 +108,7 @@ impl Adapter {
             }
             let found = if found.is_empty() { "nothing".to_owned() } else { quote(found.as_bytes()) };
             let what = format!("metadata key \"{key}\"");
-            Err(AdapterError::invalid(&path, what, format!("\"{expected}\""), format!("{found}{hint}")))
+            Err(AdapterError::invalid(path, what, format!("\"{expected}\""), format!("{found}{hint}")))
         };
         is(KEY_TYPE, "adapter", &text(KEY_TYPE)?, " (is this the file of a model?)")?;
         is(KEY_ADAPTER_TYPE, "lora", &text(KEY_ADAPTER_TYPE)?, "")?;
@@ -106,14 +116,14 @@ impl Adapter {
         let alpha = gguf.get_f32(KEY_ALPHA)?.unwrap_or(0.0);
         if !alpha.is_finite() {
             let what = format!("metadata key \"{KEY_ALPHA}\"");
-            return Err(AdapterError::invalid(&path, what, "a finite number".into(), alpha.to_string()));
+            return Err(AdapterError::invalid(path, what, "a finite number".into(), alpha.to_string()));
         }
         if gguf.get(KEY_INVOCATION).is_some() {
             let what = format!("metadata key \"{KEY_INVOCATION}\"");
             let expected = "an adapter that is always on (activated LoRA is not supported)";
-            return Err(AdapterError::invalid(&path, what, expected.into(), "the key".into()));
+            return Err(AdapterError::invalid(path, what, expected.into(), "the key".into()));
         }
-        let pairs = read_pairs(&path, &gguf)?;
+        let pairs = read_pairs(path, &gguf)?;
         let name = gguf.get_str(KEY_NAME).ok().flatten().map(str::to_owned);
         let base_fingerprint = gguf.get_str(KEY_FINGERPRINT).ok().flatten().map(str::to_owned);
         Ok(Adapter { arch, name, alpha, base_fingerprint, pairs, gguf })
@@ -122,7 +132,7 @@ impl Adapter {
     /// The pairs with their places in a base; an error names what is not as in the base.
     pub fn fit(&self, base: &ModelConfig) -> Result<Vec<FittedPair<'_>>, AdapterError> {
         let other = |what: String, expected: String, found: String| {
-            Err(AdapterError::OtherBase { path: path_of(&self.gguf), what, expected, found })
+            Err(AdapterError::OtherBase { path: self.path().to_owned(), what, expected, found })
         };
         if self.arch != base.arch.name() {
             let found = quote(self.arch.as_bytes());
@@ -143,6 +153,10 @@ impl Adapter {
             };
             if spec.role == TensorRole::PositionEmbd {
                 return other(quoted, "a matrix that is multiplied".into(), "a table of positions".into());
+            }
+            if spec.role == TensorRole::TokenEmbd && base.tied_output {
+                let expected = "a model whose output has a matrix of its own";
+                return other(quoted, expected.into(), "one that shares it with the embeddings".into());
             }
             let (a, b) = lora_shapes(spec.role, n_out, n_in, pair.rank);
             for (name, info, expected) in [("lora_a", &pair.a, a), ("lora_b", &pair.b, b)] {
@@ -167,7 +181,7 @@ impl Adapter {
             format!(
                 "adapter {} was made for another file of the same shape (its base has the fingerprint {}, {} has \
                  {found}); if that is not the same model in another number format, the answers will be wrong",
-                path_of(&self.gguf).display(),
+                self.path().display(),
                 quote(made_for.as_bytes()).trim_matches('"'),
                 path_of(base).display(),
             )
@@ -179,14 +193,25 @@ impl Adapter {
         if self.alpha == 0.0 { 1.0 } else { self.alpha / pair.rank as f32 }
     }
 
+    /// Bytes that its matrices take as f32.
+    pub fn memory_bytes(&self) -> u64 {
+        let elements = self.pairs.iter().map(|pair| pair.a.n_elements().saturating_add(pair.b.n_elements()));
+        elements.fold(0, |sum: u64, n| sum.saturating_add(n.saturating_mul(4)))
+    }
+
+    /// The (first) file's name.
+    pub fn path(&self) -> &Path {
+        path_of(&self.gguf)
+    }
+
     /// The file.
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
     }
 }
 
-fn path_of(gguf: &Gguf) -> PathBuf {
-    gguf.paths().next().map(Path::to_owned).unwrap_or_default()
+fn path_of(gguf: &Gguf) -> &Path {
+    gguf.paths().next().unwrap_or(Path::new(""))
 }
 
 /// Joins A and B of each name.

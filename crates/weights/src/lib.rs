@@ -26,7 +26,8 @@ mod memory;
 mod tiny_model;
 
 pub use adapter::{
-    Adapter, AdapterError, FittedPair, LoraPair, LoraTensor, MAX_RANK, adapter_metadata, lora_tensors,
+    Adapter, AdapterError, FittedPair, LoraPair, LoraTensor, MAX_RANK, ScaledAdapter, adapter_metadata,
+    lora_tensors,
 };
 pub use architecture::Architecture;
 pub use atomic_file::{AtomicFile, sync_folder_of};

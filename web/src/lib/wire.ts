@@ -99,7 +99,12 @@ export type Part =
 export type FilePart = Extract<Part, { type: 'file' }>;
 
 export interface Receipt {
-  model: { name: string; sha256: string | null; template_hash?: string | null };
+  model: {
+    name: string;
+    sha256: string | null;
+    template_hash?: string | null;
+    adapters?: { name: string; sha256: string | null; scale: number }[];
+  };
   build: { version: string; commit?: string | null };
   isa: string;
   settings: Record<string, unknown>;

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 
 use engine::{Engine, EngineConfig};
 use kernels::Isa;
-use weights::{Gguf, ModelConfig};
+use weights::{Gguf, ModelConfig, ScaledAdapter};
 
 /// One reference: tokens and the log-probabilities behind each.
 pub(crate) struct Golden {
@@ -42,6 +42,17 @@ pub(crate) fn read_golden(path: &Path) -> Golden {
 
 /// Our log-probabilities behind each token: [n_tokens, vocab_size].
 pub(crate) fn log_probs(gguf: Gguf, golden: &Golden, isa: Isa, max_batch_tokens: usize) -> Vec<f32> {
+    log_probs_adapted(gguf, &[], golden, isa, max_batch_tokens)
+}
+
+/// The same of a model with adapters.
+pub(crate) fn log_probs_adapted(
+    gguf: Gguf,
+    adapters: &[ScaledAdapter],
+    golden: &Golden,
+    isa: Isa,
+    max_batch_tokens: usize,
+) -> Vec<f32> {
     let gguf = Arc::new(gguf);
     let config = ModelConfig::from_gguf(&gguf).unwrap();
     assert_eq!(config.vocab_size, golden.vocab_size);
@@ -55,7 +66,7 @@ pub(crate) fn log_probs(gguf: Gguf, golden: &Golden, isa: Isa, max_batch_tokens:
         max_queue: 1,
         prompt_lookup: engine::PromptLookup::Auto,
     };
-    let engine = Engine::start(gguf, &config, engine_config).unwrap();
+    let engine = Engine::start_adapted(gguf, &config, adapters, engine_config, &mut |_| {}).unwrap();
     let (sender, rows) = channel();
     let on_row = move |_: usize, logits: &[f32]| {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

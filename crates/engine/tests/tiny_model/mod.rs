@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use engine::{Engine, EngineConfig, Event, FinishReason, Generate, Generation, Timings, TokenId};
 use kernels::Isa;
-use weights::{Gguf, GgufWriter, ModelConfig, TensorType, Value};
+use weights::{
+    Adapter, Gguf, GgufWriter, ModelConfig, ScaledAdapter, TensorType, Value, adapter_metadata, lora_tensors,
+    tensor_specs,
+};
 
 pub(crate) const VOCAB_SIZE: usize = 320;
 pub(crate) const N_EMBD: usize = 256;
@@ -151,6 +154,30 @@ pub(crate) fn build(seed: u64, types: Types, mut change: impl FnMut(&str, &mut V
 
 pub(crate) const Q4_0: Types = (TensorType::Q4_0, TensorType::Q4_0, TensorType::Q8_0);
 
+/// A random adapter for the matrices of a model that `rank` gives one; large enough to change every answer.
+pub(crate) fn random_adapter(
+    seed: u64,
+    gguf: &Gguf,
+    types: [TensorType; 2],
+    rank: impl Fn(&str) -> Option<usize>,
+) -> Arc<Adapter> {
+    let mut noise = Noise::new(seed);
+    let config = ModelConfig::from_gguf(gguf).unwrap();
+    let mut writer = GgufWriter::new(32).unwrap();
+    for (key, value) in adapter_metadata(&config, &gguf.fingerprint(), None, 16.0) {
+        writer.set(&key, value).unwrap();
+    }
+    for spec in tensor_specs(&config) {
+        let Some(rank) = rank(&spec.name) else { continue };
+        for (tensor, ty) in lora_tensors(&spec, rank).into_iter().flatten().zip(types) {
+            let n = tensor.dims[0] * tensor.dims[1];
+            let bytes = random_bytes(&mut noise, ty, n as usize, 0.05);
+            writer.add_tensor(&tensor.name, &tensor.dims, ty, bytes).unwrap();
+        }
+    }
+    Arc::new(Adapter::read(Gguf::from_bytes(writer.to_bytes()).unwrap()).unwrap())
+}
+
 /// Settings of an engine with room for everything.
 pub(crate) fn roomy() -> EngineConfig {
     EngineConfig {
@@ -168,6 +195,11 @@ pub(crate) fn roomy() -> EngineConfig {
 pub(crate) fn start(gguf: &Arc<Gguf>, config: EngineConfig) -> Engine {
     let model_config = ModelConfig::from_gguf(gguf).unwrap();
     Engine::start(Arc::clone(gguf), &model_config, config).unwrap()
+}
+
+pub(crate) fn start_adapted(gguf: &Arc<Gguf>, adapters: &[ScaledAdapter], config: EngineConfig) -> Engine {
+    let model_config = ModelConfig::from_gguf(gguf).unwrap();
+    Engine::start_adapted(Arc::clone(gguf), &model_config, adapters, config, &mut |_| {}).unwrap()
 }
 
 /// An answer, with the bits of everything that was told about it.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tokenizer::{TemplateError, TokenId, TokenizerError};
-use weights::{ConfigError, GgufError};
+use weights::{AdapterError, ConfigError, GgufError};
 
 /// A file that was not opened, and why.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,7 @@ pub struct OpenError {
 fn error_text(path: &std::path::Path, problem: &OpenProblem) -> String {
     match problem {
         OpenProblem::Gguf(error) => error.to_string(),
+        OpenProblem::Adapter(error) => error.to_string(),
         other => format!("{}: {other}", path.display()),
     }
 }
@@ -32,6 +33,9 @@ pub enum OpenProblem {
     /// Its architecture cannot be run, or its metadata or tensors do not fit it.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// An adapter is none, or not for this model.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// Its tokenizer is of a kind that is not supported.
     #[error(
         "tokenizer {found} is not supported; supported are gpt2 (byte-level BPE) and llama (SentencePiece)"
@@ -97,6 +101,7 @@ impl OpenProblem {
                 ConfigError::UnknownArchitecture { .. } | ConfigError::UnsupportedFeature { .. },
             ) => "unsupported_architecture",
             OpenProblem::Config(_) => "bad_model_file",
+            OpenProblem::Adapter(_) => "bad_adapter",
             OpenProblem::TokenizerKind { .. } => "unsupported_tokenizer",
             OpenProblem::NoVocabulary | OpenProblem::Tokenizer(_) | OpenProblem::SpecialId { .. } => {
                 "bad_vocabulary"

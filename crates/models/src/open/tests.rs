@@ -161,7 +161,10 @@ fn a_missing_template_is_replaced_with_a_warning() {
 
 #[test]
 fn a_broken_template_is_refused_unless_another_is_given() {
-    let options = OpenOptions { chat_template: Some("{{ messages[0]['content'] }}".to_string()) };
+    let options = OpenOptions {
+        chat_template: Some("{{ messages[0]['content'] }}".to_string()),
+        ..OpenOptions::default()
+    };
     for source in ["{% for %}", "{{ nothing.at.all() }}", "{{ raise_exception('never') }}", "{{ bos_token }}"]
     {
         let tiny = || Tiny::new().set_text("tokenizer.chat_template", source);
@@ -174,7 +177,7 @@ fn a_broken_template_is_refused_unless_another_is_given() {
     }
     let not_text = Tiny::new().set("tokenizer.chat_template", Value::String(vec![0xff, 0xfe].into()));
     assert!(open(not_text).unwrap_err().to_string().contains("not UTF-8"));
-    let options = OpenOptions { chat_template: Some("{% if %}".to_string()) };
+    let options = OpenOptions { chat_template: Some("{% if %}".to_string()), ..OpenOptions::default() };
     let error = open_with(Tiny::new(), &options).unwrap_err();
     assert!(error.to_string().contains("the given chat template"), "{error}");
 }

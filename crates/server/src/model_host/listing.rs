@@ -150,7 +150,7 @@ impl ModelHost {
         let library = self.inner.config.library.clone();
         let listed = tokio::task::spawn_blocking(move || library.list()).await;
         let mut models = listed.map_err(|_| ApiError::Internal { reason: "models were being listed" })?;
-        let mut files: Vec<LocalModel> = self.state().files.values().cloned().collect();
+        let mut files: Vec<LocalModel> = self.state().files.values().map(|file| file.local.clone()).collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));
         models.retain(|model| files.iter().all(|file| file.name != model.name));
         files.extend(models);

@@ -75,7 +75,7 @@ impl ModelHost {
             }
         };
         if let Ok(model) = &outcome {
-            self.find_digest(&local, model);
+            self.find_digests(&local, model);
         }
         self.state().slots.insert(name, slot);
         status.send_replace(LoadStatus::Done(outcome));
@@ -87,8 +87,9 @@ impl ModelHost {
         status: &Arc<watch::Sender<LoadStatus>>,
     ) -> Result<Arc<LoadedModel>, Failure> {
         let (config, file) = (self.inner.config.clone(), local.clone());
+        let adapters = self.adapters_of(&local.name);
         let open = on_thread(move || {
-            let options = OpenOptions { chat_template: config.chat_template.clone() };
+            let options = OpenOptions { chat_template: config.chat_template.clone(), adapters };
             OpenModel::open(&file, config.library.catalog(), &options)
                 .map_err(|error| Failure::Broken { code: error.problem.code(), reason: error.to_string() })
         });
@@ -102,15 +103,19 @@ impl ModelHost {
                 status.send_replace(LoadStatus::Loading(share.clamp(0.0, 1.0)));
             };
             let gguf = Arc::clone(&open.gguf);
-            let engine = Engine::start_with_progress(gguf, &open.config, plan.engine, &mut progress)
-                .map_err(|error| Failure::Broken { code: engine_code(&error), reason: error.to_string() })?;
+            let engine =
+                Engine::start_adapted(gguf, &open.config, &open.adapters, plan.engine, &mut progress)
+                    .map_err(|error| Failure::Broken {
+                        code: engine_code(&error),
+                        reason: error.to_string(),
+                    })?;
             Ok(Arc::new(LoadedModel {
                 name: open.name.clone(),
+                digests: std::iter::repeat_with(OnceLock::new).take(1 + open.adapters.len()).collect(),
                 grammars: GrammarCompiler::new(Arc::clone(&open.tokenizer)),
                 open,
                 engine,
                 memory_bytes: plan.memory_bytes,
-                sha256: OnceLock::new(),
             }))
         };
         on_thread(engine).await
@@ -152,21 +157,25 @@ impl ModelHost {
         }
     }
 
-    /// Looks up the digest of a file that came without one, or computes it when things are calm.
-    fn find_digest(&self, local: &LocalModel, model: &Arc<LoadedModel>) {
-        let library = self.inner.config.library.clone();
-        if let Some(known) = model.open.sha256.clone().or_else(|| library.known_sha256(local)) {
-            let _ = model.sha256.set(known);
-            return;
-        }
-        let (local, model) = (local.clone(), Arc::downgrade(model));
-        tokio::spawn(async move {
-            tokio::time::sleep(HASH_DELAY).await;
-            let digest = tokio::task::spawn_blocking(move || library.sha256(&local)).await;
-            if let (Ok(Ok(digest)), Some(model)) = (digest, model.upgrade()) {
-                let _ = model.sha256.set(digest);
+    /// Looks up the digests of files that came without one, or computes them when things are calm.
+    fn find_digests(&self, local: &LocalModel, model: &Arc<LoadedModel>) {
+        let library = &self.inner.config.library;
+        let base = LocalModel { sha256: model.open.sha256.clone(), ..local.clone() };
+        let adapters = model.open.adapter_files().map(|(file, _)| file);
+        for (i, local) in std::iter::once(base).chain(adapters).enumerate() {
+            if let Some(known) = library.known_sha256(&local) {
+                let _ = model.digests[i].set(known);
+                continue;
             }
-        });
+            let (library, model) = (library.clone(), Arc::downgrade(model));
+            tokio::spawn(async move {
+                tokio::time::sleep(HASH_DELAY).await;
+                let digest = tokio::task::spawn_blocking(move || library.sha256(&local)).await;
+                if let (Ok(Ok(digest)), Some(model)) = (digest, model.upgrade()) {
+                    let _ = model.digests[i].set(digest);
+                }
+            });
+        }
     }
 }
 

@@ -66,6 +66,12 @@ impl ReceiptDraft {
             "prefill_tokens_per_second": rate(n_read, timings.prefill_s),
             "queue_ms": round(timings.queue_s * 1000.0),
         });
+        let adapters: Vec<Json> = (model.adapters())
+            .map(|(name, sha256, scale)| json!({"name": name, "sha256": sha256, "scale": scale}))
+            .collect();
+        if !adapters.is_empty() {
+            receipt["model"]["adapters"] = adapters.into();
+        }
         if continued {
             receipt["continued"] = true.into();
         }

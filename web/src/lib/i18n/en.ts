@@ -170,6 +170,7 @@ export const en = {
     speed: (tokens: string) => `${tokens} tok/s`,
     firstToken: (seconds: string) => `first token ${seconds} s`,
     model: 'Model',
+    adapters: 'Adapters',
     sha256: 'SHA-256 of the file',
     sha256Pending: 'being computed',
     template: 'Template hash',

@@ -155,6 +155,7 @@ export const zh: Catalogue = {
     speed: (tokens) => `${tokens} 词元/秒`,
     firstToken: (seconds) => `首词元 ${seconds} 秒`,
     model: '模型',
+    adapters: '适配器',
     sha256: '文件的 SHA-256',
     sha256Pending: '正在计算',
     template: '模板哈希',
