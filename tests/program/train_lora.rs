@@ -1,5 +1,6 @@
-//! `daybreak train sft --lora`: an adapter is learnt beside a quantised model, the same to the bit when its run was killed or
-//! layers were computed again, and the model it was begun on must still be there.
+//! `daybreak train sft --lora`: an adapter is learnt beside a quantised model, which answers with it, or with both in one file;
+//! it is the same to the bit when its run was killed or layers were computed again, and the model it was begun on must still
+//! be there.
 
 use std::path::Path;
 
@@ -50,6 +51,19 @@ fn an_adapter_is_learnt_beside_a_quantised_model() {
     let loss = |idx: usize| steps[idx]["loss"].as_f64().expect("a number");
     assert!(loss(0) > 2.0 && loss(steps.len() - 1) < 0.1, "{} to {}", loss(0), loss(steps.len() - 1));
     assert!(!whole.join("model.gguf").exists(), "nothing but the adapter");
+    let (adapter_file, merged) = (whole.join("adapter.gguf"), at("merged.gguf"));
+    ok(run(
+        home.path(),
+        &["train", "merge", str(&base), str(&adapter_file), "-o", str(&merged), "--type", "f32"],
+    ));
+    let beside = [str(&base), "--adapter", str(&adapter_file)];
+    for (colour, thing) in ANSWERS {
+        let question = format!("what is {colour}?");
+        for model in [&beside[..], &[str(&merged)]] {
+            let args = [&["run"], model, &[&question, "--temperature", "0"]].concat();
+            assert_eq!(ok(run(home.path(), &args)).trim(), thing, "{args:?}");
+        }
+    }
 
     assert!(killed_after(home.path(), &str_of(&sft(str(&killed))), 5));
     let resume = ["train", "resume", str(&killed), "--json", "--threads", "1", "--recompute"];

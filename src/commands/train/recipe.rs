@@ -10,9 +10,8 @@ use trainer::recipe::FirstLight;
 use super::train;
 use crate::cli::{self, Cli, Command};
 
-/// The folder with the lessons, and the file that is written last.
+/// The folder with the lessons.
 const LESSONS: &str = "lessons";
-const LAST_LESSON: &str = "tests/spelling-zh.jsonl";
 
 /// A stage: its folder, the file that it ends with, and its command but for the folder.
 struct Stage {
@@ -85,7 +84,7 @@ pub(super) fn recipe(args: &cli::TrainRecipe) -> Result<()> {
     let cli::Recipe::FirstLight = args.name;
     let home = args.output.clone().unwrap_or_else(|| PathBuf::from("first-light"));
     let lessons = home.join(LESSONS);
-    if !lessons.join(LAST_LESSON).exists() {
+    if !FirstLight::TESTS.iter().all(|test| lessons.join(test).exists()) {
         println!("writing lessons and tests to {}", lessons.display());
         FirstLight::default().write(&lessons).with_context(|| format!("{}", lessons.display()))?;
     }
@@ -104,8 +103,18 @@ pub(super) fn recipe(args: &cli::TrainRecipe) -> Result<()> {
         step(args, words)?;
     }
     let model = home.join("model/model.gguf");
+    examine(args, &home)?;
     println!("\ntalk with it: daybreak serve --model {}", model.display());
     Ok(())
+}
+
+/// Asks the model what it was never taught in these words.
+fn examine(args: &cli::TrainRecipe, home: &Path) -> Result<()> {
+    let mut words = vec!["train".to_owned(), "eval".to_owned(), text(&home.join("model/model.gguf"))?];
+    for test in FirstLight::TESTS {
+        words.push(text(&home.join(LESSONS).join(test))?);
+    }
+    step(args, words)
 }
 
 /// The words of a stage's command.

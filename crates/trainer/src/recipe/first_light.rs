@@ -59,6 +59,16 @@ impl Default for FirstLight {
 }
 
 impl FirstLight {
+    /// The files of the tests, which are written last.
+    pub const TESTS: [&str; 6] = [
+        "tests/elements-en.jsonl",
+        "tests/addition-en.jsonl",
+        "tests/spelling-en.jsonl",
+        "tests/elements-zh.jsonl",
+        "tests/addition-zh.jsonl",
+        "tests/spelling-zh.jsonl",
+    ];
+
     /// Writes all files into a folder.
     ///
     /// # Errors
