@@ -9,17 +9,22 @@ use serde_json::json;
 use crate::train_pretrain::{events, killed_after, pretrain, text, weights_of};
 use crate::{assert_one_line_error, ok, run, str};
 
-const ANSWERS: [(&str, &str); 4] =
-    [("red", "a rose"), ("blue", "the sea"), ("green", "the grass"), ("white", "the snow")];
+/// Colours, what the model says of each, and what the adapter makes of that.
+const ANSWERS: [(&str, &str, &str); 4] = [
+    ("red", "a rose", "the grass"),
+    ("blue", "the sea", "a rose"),
+    ("green", "the grass", "the snow"),
+    ("white", "the snow", "the sea"),
+];
 
 /// Every colour asked for, always with the same answer.
-fn chats() -> String {
+fn chats(answer_of: impl Fn(usize) -> &'static str) -> String {
     let chat = |i: usize| {
-        let (colour, thing) = ANSWERS[i % ANSWERS.len()];
-        let question = format!("{}what is {colour}?", "please ".repeat(i / ANSWERS.len()));
+        let of = i % ANSWERS.len();
+        let question = format!("{}what is {}?", "please ".repeat(i / ANSWERS.len()), ANSWERS[of].0);
         let messages = json!([
             { "role": "user", "content": question },
-            { "role": "assistant", "content": thing },
+            { "role": "assistant", "content": answer_of(of) },
         ]);
         json!({ "messages": messages }).to_string()
     };
@@ -30,26 +35,28 @@ fn chats() -> String {
 fn an_adapter_is_learnt_beside_a_quantised_model() {
     let home = tempfile::tempdir().expect("a folder");
     let at = |name: &str| home.path().join(name);
-    let (first, base, chats_file) = (at("first"), at("base.gguf"), at("chats.jsonl"));
-    ok(run(home.path(), &pretrain(str(&text()), str(&first))));
-    ok(run(home.path(), &["quantize", str(&first.join("model.gguf")), str(&base), "q8_0"]));
-    std::fs::write(&chats_file, chats()).expect("written");
-
-    let sft = |out: &str| -> Vec<String> {
-        let mut args = vec!["train", "sft", str(&chats_file), "--model", str(&base), "--out", out];
-        args.extend(["--lora", "8", "--epochs", "60", "--lr", "0.02", "--seq-len", "100"]);
-        args.extend(["--step-tokens", "400", "--batch-tokens", "200", "--held-out", "0"]);
-        args.extend(["--checkpoint-every", "1s", "--json"]);
-        args.into_iter().map(str::to_owned).collect()
+    let (first, taught, base) = (at("first"), at("taught"), at("base.gguf"));
+    let (before, after) = (at("before.jsonl"), at("after.jsonl"));
+    std::fs::write(&before, chats(|of| ANSWERS[of].1)).expect("written");
+    std::fs::write(&after, chats(|of| ANSWERS[of].2)).expect("written");
+    let sft = |chats: &Path, model: &Path, out: &Path, more: &[&str]| -> Vec<String> {
+        let mut args =
+            vec!["train", "sft", str(chats), "--model", str(model), "--out", str(out), "--epochs", "60"];
+        args.extend(["--lr", "0.01", "--seq-len", "100", "--step-tokens", "400", "--batch-tokens", "200"]);
+        args.extend(["--held-out", "0", "--checkpoint-every", "1s", "--json"]);
+        args.into_iter().chain(more.iter().copied()).map(str::to_owned).collect()
     };
-    fn str_of(args: &[String]) -> Vec<&str> {
-        args.iter().map(String::as_str).collect()
-    }
+    let run_words = |args: &[String]| ok(run(home.path(), &words(args)));
+    ok(run(home.path(), &pretrain(str(&text()), str(&first))));
+    run_words(&sft(&before, &first.join("model.gguf"), &taught, &[]));
+    ok(run(home.path(), &["quantize", str(&taught.join("model.gguf")), str(&base), "q8_0"]));
+    let lora = |out: &Path| sft(&after, &base, out, &["--lora", "8"]);
+
     let (whole, killed) = (at("whole"), at("killed"));
-    let log = ok(run(home.path(), &str_of(&sft(str(&whole)))));
+    let log = run_words(&lora(&whole));
     let steps = events(&log, "step");
     let loss = |idx: usize| steps[idx]["loss"].as_f64().expect("a number");
-    assert!(loss(0) > 2.0 && loss(steps.len() - 1) < 0.1, "{} to {}", loss(0), loss(steps.len() - 1));
+    assert!(loss(0) > 1.0 && loss(steps.len() - 1) < 0.1, "{} to {}", loss(0), loss(steps.len() - 1));
     assert!(!whole.join("model.gguf").exists(), "nothing but the adapter");
     let (adapter_file, merged) = (whole.join("adapter.gguf"), at("merged.gguf"));
     ok(run(
@@ -57,21 +64,21 @@ fn an_adapter_is_learnt_beside_a_quantised_model() {
         &["train", "merge", str(&base), str(&adapter_file), "-o", str(&merged), "--type", "f32"],
     ));
     let beside = [str(&base), "--adapter", str(&adapter_file)];
-    for (colour, thing) in ANSWERS {
+    for (colour, old, new) in ANSWERS {
         let question = format!("what is {colour}?");
-        for model in [&beside[..], &[str(&merged)]] {
+        for (model, answer) in [(&[str(&base)][..], old), (&beside, new), (&[str(&merged)], new)] {
             let args = [&["run"], model, &[&question, "--temperature", "0"]].concat();
-            assert_eq!(ok(run(home.path(), &args)).trim(), thing, "{args:?}");
+            assert_eq!(ok(run(home.path(), &args)).trim(), answer, "{args:?}");
         }
     }
 
-    assert!(killed_after(home.path(), &str_of(&sft(str(&killed))), 5));
+    assert!(killed_after(home.path(), &words(&lora(&killed)), 5));
     let resume = ["train", "resume", str(&killed), "--json", "--threads", "1", "--recompute"];
     assert!(killed_after(home.path(), &resume, 9));
     let elsewhere = at("elsewhere.gguf");
     std::fs::rename(&base, &elsewhere).expect("moved");
     assert_one_line_error(&run(home.path(), &resume), &["base.gguf", "No such file"]);
-    std::fs::copy(first.join("model.gguf"), &base).expect("another one");
+    std::fs::copy(taught.join("model.gguf"), &base).expect("another one");
     assert_one_line_error(
         &run(home.path(), &resume),
         &["base.gguf is not the model that this run began with"],
@@ -82,15 +89,18 @@ fn an_adapter_is_learnt_beside_a_quantised_model() {
     assert!(adapter(&killed) == adapter(&whole), "not the same numbers");
 }
 
+fn words(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
 #[test]
 fn what_is_no_adapter_is_refused() {
     let home = tempfile::tempdir().expect("a folder");
+    let (chats_file, out) = (home.path().join("chats.jsonl"), home.path().join("run"));
+    std::fs::write(&chats_file, chats(|of| ANSWERS[of].1)).expect("written");
     let model = crate::model();
-    let sft = ["train", "sft", "chats.jsonl", "--model", str(&model), "--out", "run"];
-    std::fs::write(home.path().join("chats.jsonl"), chats()).expect("written");
-    let refused = |flags: &[&str], parts: &[&str]| {
-        let output = run(home.path(), &[&sft[..], flags].concat());
-        assert_one_line_error(&output, parts);
-    };
-    refused(&["--lora", "4", "--lora-targets", "q,head"], &["\"head\" is no matrix of a layer"]);
+    let mut args = vec!["train", "sft", str(&chats_file), "--model", str(&model), "--out", str(&out)];
+    args.extend(["--lora", "4", "--lora-targets", "q,head"]);
+    assert_one_line_error(&run(home.path(), &args), &["\"head\" is no matrix of a layer"]);
+    assert!(!out.exists(), "nothing was begun");
 }
