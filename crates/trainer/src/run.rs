@@ -223,7 +223,17 @@ const SAMPLE_LEN: usize = 40;
 const SAMPLE_TEMPERATURE: f32 = 0.7;
 
 impl Run<'_> {
-    /// Takes the steps that are left. `watch` hears of everything and may end the run, which is then saved.
+    /// Makes the run one that can go on, before its first step.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn begin(&self, training: &Training<'_>) -> Result<(), RunError> {
+        let checkpoints = self.checkpoints();
+        fs::create_dir_all(&checkpoints).map_err(|source| RunError::Io { path: checkpoints, source })?;
+        Ok(self.save(training)?)
+    }
+
+    /// Takes the steps that are left of a run that has begun. `watch` hears of everything and may end the run, which is then saved.
     ///
     /// # Errors
     /// Where a file cannot be written, or the loss does not come down again.
@@ -232,17 +242,13 @@ impl Run<'_> {
         training: &mut Training<'_>,
         watch: &mut dyn FnMut(&Event) -> ControlFlow<()>,
     ) -> Result<Ending, RunError> {
-        let checkpoints = self.checkpoints();
-        fs::create_dir_all(&checkpoints)
-            .map_err(|source| RunError::Io { path: checkpoints.clone(), source })?;
-        drop_behind(&checkpoints, training.state().step)?;
+        drop_behind(&self.checkpoints(), training.state().step)?;
         let journal = Journal::open(&self.folder.join("log.jsonl"), training.state().step)?;
         let mut watcher = Watcher { journal, watch, has_enough: false };
         if training.state().step > 0 {
             watcher.tell(Event::Resumed { step: training.state().step })?;
         } else {
             self.look(training, &mut watcher)?;
-            self.save(training)?;
         }
         let settings = training.settings().clone();
         let mut last_save = Instant::now();

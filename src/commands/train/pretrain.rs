@@ -19,7 +19,7 @@ use trainer::{
 };
 use weights::{DecoderShape, Gguf, Value};
 
-use super::running::{Base, begin};
+use super::running::{Base, Start, take_steps};
 use super::{
     NewFolder, check_output, decay, n_threads, products, tokenizer as vocabulary, vocabulary_keys,
     write_vocabulary,
@@ -72,12 +72,10 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
         false => args.samples.clone(),
     };
     let file = RunFile::new(Stage::Pretrain, plan.settings, document_tokens, prompts, &args.model_type);
-    file.write(&args.output)?;
-    new.keep();
     let header = header(&args.output, &shape, &vocabulary, &tokenizer);
     let base = base(&shape, file.settings.seed, header);
     let data = RunData::Texts(data);
-    begin(&pool, &args.output, &file, &data, base, &args.watch, |_| Ok(()))
+    take_steps(&pool, &args.output, &file, &data, base, &args.watch, Start::New(new))
 }
 
 /// A model before its first step.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use kernels::Pool;
-use trainer::{Checkpoint, Frozen, LoraSettings, Parameters, RunData, RunFile, Training};
+use trainer::{Checkpoint, Frozen, LoraSettings, Parameters, RunData, RunFile};
 use weights::{Gguf, ModelConfig};
 
 use super::n_threads;
-use super::running::{Base, begin};
+use super::running::{Base, Start, take_steps};
 use crate::cli;
 use crate::config::isa;
 
@@ -48,9 +48,7 @@ pub(super) fn resume(args: &cli::TrainResume) -> Result<()> {
             Base { header, parameters: Parameters::zeros(&config), config, frozen: None }
         }
     };
-    begin(&pool, folder, &file, &data, base, &args.watch, |training: &mut Training<'_>| {
-        Ok(training.restore(&checkpoint)?)
-    })
+    take_steps(&pool, folder, &file, &data, base, &args.watch, Start::From(&checkpoint))
 }
 
 /// The model that an adapter was begun on, if it is still there.

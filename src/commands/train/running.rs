@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use kernels::Pool;
 use tokenizer::{ChatMessage, ChatTemplate, RenderInput, Specials, TokenId, Tokenizer};
 use trainer::{
-    Ending, Event, Frozen, Header, LoraSettings, Model, Outcome, Parameters, Products, Prompt, Run, RunData,
-    RunFile, Stage, Training,
+    Checkpoint, Ending, Event, Frozen, Header, LoraSettings, Model, Outcome, Parameters, Products, Prompt,
+    Run, RunData, RunFile, Stage, Training,
 };
 use weights::{Gguf, ModelConfig, TensorType};
 
+use super::NewFolder;
 use crate::cli;
 use crate::commands::chat::stop_on_ctrl_c;
 use crate::progress::CountBar;
@@ -46,15 +47,23 @@ impl Base<'_> {
     }
 }
 
-/// Takes the steps of a run that are left; `restore` takes up what was done before.
-pub(super) fn begin(
+/// Where a run's course begins.
+pub(super) enum Start<'a> {
+    /// With the first step, in a new folder.
+    New(NewFolder<'a>),
+    /// Where a checkpoint was made.
+    From(&'a Checkpoint),
+}
+
+/// Takes the steps of a run that are left.
+pub(super) fn take_steps(
     pool: &Pool,
     folder: &Path,
     file: &RunFile,
     data: &RunData,
     base: Base<'_>,
     watch: &cli::WatchArgs,
-    restore: impl FnOnce(&mut Training<'_>) -> Result<()>,
+    start: Start<'_>,
 ) -> Result<()> {
     let vocabulary = folder.join("tokenizer.gguf");
     let tokenizer = models::open_tokenizer(&vocabulary)?;
@@ -63,7 +72,6 @@ pub(super) fn begin(
     let digest = data.digest().to_owned();
     let settings = file.settings.clone();
     let mut training = Training::new(pool, settings, data.objective(file), model, parameters, digest);
-    restore(&mut training)?;
     let run = Run {
         folder,
         header,
@@ -76,6 +84,15 @@ pub(super) fn begin(
             None => Outcome::Model(model_type(&file.model_type)?),
         },
     };
+    match start {
+        Start::From(checkpoint) => training.restore(checkpoint)?,
+        Start::New(new) => {
+            // From here on the run can go on, whatever happens.
+            run.begin(&training)?;
+            file.write(folder)?;
+            new.keep();
+        }
+    }
     go(&run, &mut training, watch.json)
 }
 

@@ -16,7 +16,7 @@ use trainer::{
 };
 use weights::Value;
 
-use super::running::{Base, begin};
+use super::running::{Base, Start, take_steps};
 use super::{NewFolder, check_output, decay, n_threads, products, write_vocabulary};
 use crate::cli;
 use crate::config::{ModelSettings, isa};
@@ -136,9 +136,7 @@ fn tune(args: &cli::TuneArgs, teaching: &Teaching) -> Result<()> {
     let mut file = RunFile::new(teaching.stage, settings, [bos, eos], prompts, &args.model_type);
     file.beta = teaching.beta;
     file.lora = lora;
-    file.write(folder)?;
-    new.keep();
-    begin(&pool, folder, &file, &data, base, &args.watch, |_| Ok(()))
+    take_steps(&pool, folder, &file, &data, base, &args.watch, Start::New(new))
 }
 
 fn lora_settings(args: &cli::TuneArgs, rank: u16, model: &OpenModel) -> Result<LoraSettings> {

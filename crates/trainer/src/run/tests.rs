@@ -102,7 +102,8 @@ impl Place {
         let model = Model::new(config, settings.products.precision()).unwrap();
         let digest = self.data.summary.digest.clone();
         let mut training = Training::new(&pool, settings.clone(), objective, model, parameters, digest);
-        if folder.join("checkpoints").exists() {
+        let has_begun = folder.join("checkpoints").exists();
+        if has_begun {
             let (checkpoint, _) = Checkpoint::open_latest(&folder.join("checkpoints"))?;
             training.restore(&checkpoint)?;
         }
@@ -119,6 +120,9 @@ impl Place {
             ends: vec![DOCUMENT],
             outcome: Outcome::Model(TensorType::F32),
         };
+        if !has_begun {
+            run.begin(&training)?;
+        }
         run.go(&mut training, watch)
     }
 
