@@ -51,8 +51,8 @@ pub(crate) fn encode_pair(
         whole.insert(0, prefix);
     }
     // A continuation that the tokenizer melts into the context still has the last token.
-    let n_context = n_context.min(whole.len().saturating_sub(1)).max(1);
-    (whole, n_context)
+    let last = whole.len().saturating_sub(1);
+    (whole, n_context.min(last).max(1))
 }
 
 /// What fits of a context and its continuation: the context's beginning is cut off. `max_len` tokens are read at most, so
