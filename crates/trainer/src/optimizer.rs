@@ -48,7 +48,7 @@ pub struct OptimizerSettings {
 impl OptimizerSettings {
     /// AdamW for everything, at one rate.
     #[must_use]
-    pub fn adamw(lr: f32) -> OptimizerSettings {
+    pub const fn adamw(lr: f32) -> OptimizerSettings {
         OptimizerSettings {
             matrices: MatrixOptimizer::AdamW,
             lr,
