@@ -233,6 +233,8 @@ fn orthogonalise(pool: &Pool, x: &mut Vec<f32>, n_rows: usize, n_cols: usize, ro
 }
 
 #[cfg(test)]
+mod muon_tests;
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use kernels::Isa;
