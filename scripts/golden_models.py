@@ -280,6 +280,25 @@ def unpermute(weights, n_heads):
     return weights.reshape(n_heads, shape[0] // n_heads // 2, 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
 
 
+def to_gguf(values, name, model, case):
+    """The rows of a tensor, or of what is beside one, from transformers' order to GGUF's."""
+    return reorder(permute, values, name, model, case)
+
+
+def to_transformers(values, name, model, case):
+    """As `to_gguf`, the other way."""
+    return reorder(unpermute, values, name, model, case)
+
+
+def reorder(how, values, name, model, case):
+    if case.arch in PERMUTED:
+        if ".attn_q." in name:
+            return how(values, model.config.num_attention_heads)
+        if ".attn_k." in name:
+            return how(values, model.config.num_key_value_heads)
+    return values
+
+
 NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -321,11 +340,7 @@ def gguf_tensors(model, case):
         if case.model in ("Gemma2", "Gemma3") and "norm" in key:
             values = values + np.float32(1)
         name = gguf_name(key, case.arch)
-        if case.arch in PERMUTED:
-            if ".attn_q." in name:
-                values = permute(values, model.config.num_attention_heads)
-            if ".attn_k." in name:
-                values = permute(values, model.config.num_key_value_heads)
+        values = to_gguf(values, name, model, case)
         tensors[name] = np.ascontiguousarray(values, dtype=np.float32)
     rope = getattr(model.config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "llama3":
@@ -400,10 +415,9 @@ def load_gguf(path, model, case):
         for key, parameter in model.named_parameters():
             name = gguf_name(key, case.arch)
             values = tensors[name]
-            if ".attn_q." in name:
-                values = unpermute(values, model.config.num_attention_heads)
-            if ".attn_k." in name:
-                values = unpermute(values, model.config.num_key_value_heads)
+            if case.model in ("Gemma2", "Gemma3") and "norm" in key:
+                values = values - np.float32(1)
+            values = to_transformers(values, name, model, case)
             parameter.copy_(torch.tensor(np.array(values, dtype=np.float32)))
 
 

@@ -302,4 +302,6 @@ fn check(config: &ModelConfig) -> Result<(), Untrainable> {
 #[cfg(test)]
 mod lora_tests;
 #[cfg(test)]
+pub(crate) mod steps_tests;
+#[cfg(test)]
 mod tests;

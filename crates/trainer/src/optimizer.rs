@@ -48,7 +48,7 @@ pub struct OptimizerSettings {
 impl OptimizerSettings {
     /// AdamW for everything, at one rate.
     #[must_use]
-    pub fn adamw(lr: f32) -> OptimizerSettings {
+    pub const fn adamw(lr: f32) -> OptimizerSettings {
         OptimizerSettings {
             matrices: MatrixOptimizer::AdamW,
             lr,
@@ -232,6 +232,8 @@ fn orthogonalise(pool: &Pool, x: &mut Vec<f32>, n_rows: usize, n_cols: usize, ro
     }
 }
 
+#[cfg(test)]
+mod muon_tests;
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

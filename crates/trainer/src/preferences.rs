@@ -227,3 +227,6 @@ mod tests {
         assert_eq!((far[0].0, far[0].1), (1e5, 1.0));
     }
 }
+
+#[cfg(test)]
+mod trl_tests;

@@ -32,3 +32,13 @@ pub(crate) fn tokenizer_of(text: &[u8], vocab_size: usize) -> Tokenizer {
     let bpe = training.train(&counts, &mut |_, _| ControlFlow::Continue(())).unwrap();
     Tokenizer::new(&bpe.vocabulary()).unwrap()
 }
+
+/// Numbers in [-0.5, 0.5), seeded by a name: those of `scripts/golden_numbers.py`.
+pub(crate) fn uniform(name: &str) -> impl Iterator<Item = f32> {
+    let seed = |state: u64, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, seed);
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    })
+}
