@@ -61,7 +61,7 @@ export function createTrainingApi({ send, json, stream }: Call) {
         for (const { id: line, type, data } of events) {
           if (type === 'log') taken.push({ type, id: Number(line), event: data as LogEvent });
           else if (type === 'run') taken.push({ type, run: data as Run });
-          else if (type === 'end') taken.push({ type });
+          else if (type === 'end' || type === 'reset') taken.push({ type });
         }
         if (taken.length > 0) yield taken;
       }

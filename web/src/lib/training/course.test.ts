@@ -94,6 +94,7 @@ const series: Series = {
   evaluations: [],
   samples: [],
   notes: [],
+  n_lines: 0,
 };
 
 test('a series without times can be drawn along steps only', () => {
@@ -104,7 +105,7 @@ test('a series without times can be drawn along steps only', () => {
 });
 
 test('an evaluation between two points stands between them', () => {
-  const course = Course.of({ ...series, seconds: [100, 200], last_id: 40 });
+  const course = Course.of({ ...series, seconds: [100, 200], n_lines: 40 });
   expect(course.lastId).toBe(40);
   expect(placeOf(course, 'time', 0)).toBe(0);
   expect(placeOf(course, 'time', 5)).toBe(50);

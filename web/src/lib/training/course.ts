@@ -42,7 +42,7 @@ export class Course {
     course.evaluations = [...series.evaluations];
     course.samples = series.samples.slice(-MAX_SAMPLES);
     course.notes = series.notes.slice(-MAX_NOTES);
-    course.lastId = series.last_id ?? 0;
+    course.lastId = series.n_lines;
     return course;
   }
 

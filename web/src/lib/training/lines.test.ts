@@ -16,6 +16,7 @@ function run(id: string, loss: (number | null)[], withTime = true): RunOnPlot {
     evaluations: [{ step: 2, loss: 1.5, is_best: true }],
     samples: [],
     notes: [{ step: 1, kind: 'left_out', reason: 'not finite' }],
+    n_lines: 0,
   });
   return { id, name: id, course, colour: 0 };
 }

@@ -70,8 +70,9 @@ export class RunView {
       try {
         if (this.#status !== 'ready' || this.#seeking) await this.#load(signal);
         if (signal.aborted || !this.#run || !isGoing(this.#run.status)) return;
-        await this.#follow(signal, () => (wait = FIRST_WAIT_MS));
+        const isWhole = await this.#follow(signal, () => (wait = FIRST_WAIT_MS));
         if (signal.aborted || !this.#run || !isGoing(this.#run.status)) return;
+        if (isWhole) continue;
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof ApiError && error.status === 404) {
@@ -129,7 +130,8 @@ export class RunView {
     this.#see(run);
   }
 
-  async #follow(signal: AbortSignal, onLine: () => void) {
+  /** Whether the stream came to an end of its own, and did not break off. */
+  async #follow(signal: AbortSignal, onLine: () => void): Promise<boolean> {
     for await (const events of this.#api.events(this.id, this.#course.lastId, signal)) {
       onLine();
       let grew = false;
@@ -143,8 +145,13 @@ export class RunView {
       if (grew) this.#grew();
       if (events.some((event) => event.type === 'end')) {
         this.#see(await this.#api.run(this.id));
-        return;
+        return true;
+      }
+      if (events.some((event) => event.type === 'reset')) {
+        await this.#load(signal);
+        return true;
       }
     }
+    return false;
   }
 }

@@ -46,7 +46,11 @@ export interface MaskedToken {
 
 export interface Sample {
   source: string;
+  /** Which of a pair's answers it is. */
   title?: string | null;
+  record?: number | null;
+  /** Of the whole record, where only its beginning is told. */
+  n_tokens?: number | null;
   tokens: MaskedToken[];
 }
 
@@ -114,7 +118,9 @@ export interface Run {
   folder: string;
   command: string[];
   progress?: Progress | null;
-  model?: { path: string; kind: 'model' | 'adapter'; bytes: number; name: string } | null;
+  /** Its name in the chat, once it was asked for. */
+  model?: { path: string; kind: 'model' | 'adapter'; bytes: number; name?: string | null } | null;
+  /** What it came from, the nearest first. */
   lineage?: Ancestor[] | null;
 }
 
@@ -171,8 +177,8 @@ export interface Series {
   evaluations: Evaluation[];
   samples: ModelSample[];
   notes: Note[];
-  /** The last line of the log that is in here: the events go on behind it. */
-  last_id?: number | null;
+  /** Lines of the log that are in here: the events go on behind them. */
+  n_lines: number;
 }
 
 export interface RunRequest {
@@ -187,7 +193,11 @@ export type PlanRequest = Omit<RunRequest, 'name'>;
 
 /** What a run's stream brings. */
 export type RunEvent =
-  { type: 'log'; id: number; event: LogEvent } | { type: 'run'; run: Run } | { type: 'end' };
+  | { type: 'log'; id: number; event: LogEvent }
+  | { type: 'run'; run: Run }
+  /** The log is not the one any more whose lines were told: a run that goes on cuts off what it had beyond. */
+  | { type: 'reset' }
+  | { type: 'end' };
 
 /** Whether something of this run is going on or about to. */
 export function isGoing(status: RunStatus): boolean {
