@@ -56,7 +56,7 @@ export function drawn(uPlot: UPlot, node: HTMLElement, wanted: Wanted): Drawn {
     },
     scales: { x: { time: false }, y: wanted.log ? { distr: 3 } : {} },
     axes: [
-      { ...axis, space: 70, size: 28, values: (_, splits) => splits.map(wanted.formatX) },
+      { ...axis, space: 52, size: 28, values: (_, splits) => splits.map(wanted.formatX) },
       {
         ...axis,
         space: 36,
@@ -135,7 +135,7 @@ function series(line: Line, colour: (name: string) => string): Series {
       points: { show: true, size: 8, width: 2, stroke, fill: colour('--surface') },
     };
   if (line.look === 'faint')
-    return { ...common, stroke, alpha: 0.28, width: 1, points: { show: false } };
+    return { ...common, stroke, alpha: 0.4, width: 1, points: { show: false } };
   // A line of one point would not be seen.
   return {
     ...common,
