@@ -177,10 +177,10 @@ test('runs are compared on one plot, and deleted when they are not needed', asyn
   await page.getByRole('checkbox', { name: 'Compare long' }).check();
   await page.getByRole('checkbox', { name: /Compare animals/ }).check();
   await page.getByRole('link', { name: 'Compare 2 runs' }).click();
-  await expect(page.locator('.legend').first()).toContainText('long, held out');
+  await expect(page.locator('ul.legend').first()).toContainText('long, held out');
   await page.reload();
-  await expect(page.locator('.legend').first()).toContainText('animals <i>one</i>');
-  await expect(page.getByRole('row', { name: /Tokens to train on/ })).toContainText('20');
+  await expect(page.locator('ul.legend').first()).toContainText('animals <i>one</i>');
+  await expect(page.getByRole('row', { name: /Tokens to train on/ })).toContainText('20,000,000');
   await page.getByRole('link', { name: 'long' }).click();
   await page.getByRole('button', { name: 'More about this run' }).click();
   await page.getByRole('menuitem', { name: 'Delete' }).click();

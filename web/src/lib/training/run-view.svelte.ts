@@ -54,10 +54,6 @@ export class RunView {
     void this.#version;
     return this.#course;
   }
-  /** Counts up with every change of the course. */
-  get version() {
-    return this.#version;
-  }
 
   /** Fetches the run and follows it, until `close`. */
   async open() {
