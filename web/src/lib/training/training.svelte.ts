@@ -148,6 +148,8 @@ export class Training {
   /** One sentence about an error; the page's own words for what only training knows come first. */
   errorText(error: unknown): string {
     const known: Record<string, string | undefined> = this.t.errors;
+    // The trainer's own sentence says best what is wrong with data or settings.
+    if (error instanceof ApiError && error.code === 'training_refused') return error.message;
     if (error instanceof ApiError && known[error.code] !== undefined)
       return known[error.code] ?? '';
     return errorText(error, this.app.t);
