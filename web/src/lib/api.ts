@@ -2,7 +2,7 @@
  * Every call to the server, in one place. A refusal becomes an `ApiError` that carries the
  * server's own code; a server that cannot be reached becomes `Unreachable`.
  */
-import { EventStreamParser } from './sse';
+import { EventStreamParser, type ServerSentEvent } from './sse';
 import type {
   Conversation,
   ConversationHead,
@@ -57,10 +57,16 @@ export type CountRequest =
     };
 
 export type Api = ReturnType<typeof createApi>;
+export type Call = Api['call'];
 
 export function createApi(fetcher: typeof fetch = (...args) => fetch(...args)) {
-  async function send(method: string, path: string, body?: unknown): Promise<Response> {
-    const init: RequestInit = { method, signal: AbortSignal.timeout(CALL_TIMEOUT_MS) };
+  async function send(
+    method: string,
+    path: string,
+    body?: unknown,
+    signal: AbortSignal = AbortSignal.timeout(CALL_TIMEOUT_MS),
+  ): Promise<Response> {
+    const init: RequestInit = { method, signal };
     if (body !== undefined) {
       init.body = JSON.stringify(body);
       init.headers = { 'content-type': 'application/json' };
@@ -75,9 +81,49 @@ export function createApi(fetcher: typeof fetch = (...args) => fetch(...args)) {
     return response;
   }
 
-  async function json<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const response = await send(method, path, body);
+  async function json<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const response = await send(method, path, body, signal);
     return (await response.json()) as T;
+  }
+
+  /** A stream of events, in the batches in which the network brings them, until it ends or breaks off. */
+  async function* stream(
+    path: string,
+    signal: AbortSignal,
+    headers: Record<string, string> = {},
+  ): AsyncGenerator<ServerSentEvent[]> {
+    const silence = new AbortController();
+    let response: Response;
+    let watch = setTimeout(() => silence.abort(), STREAM_SILENCE_MS);
+    try {
+      response = await fetcher(path, {
+        headers: { accept: 'text/event-stream', ...headers },
+        signal: AbortSignal.any([signal, silence.signal]),
+      });
+      if (!response.ok) throw await refusal(response);
+      if (!response.body) throw new Unreachable('the stream has no body');
+      const parser = new EventStreamParser();
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        clearTimeout(watch);
+        watch = setTimeout(() => silence.abort(), STREAM_SILENCE_MS);
+        const events = parser.push(value);
+        if (events.length > 0) yield events;
+      }
+    } catch (cause) {
+      if (cause instanceof ApiError || cause instanceof Unreachable) throw cause;
+      throw new Unreachable('the stream broke off', { cause });
+    } finally {
+      clearTimeout(watch);
+      silence.abort();
+    }
   }
 
   const model = (name: string) => `/api/models/${encodeURIComponent(name)}`;
@@ -138,34 +184,12 @@ export function createApi(fetcher: typeof fetch = (...args) => fetch(...args)) {
 
     /** The events of an answer after number `after`, in the batches in which the network brings them. */
     async *events(id: string, after: number, signal: AbortSignal): AsyncGenerator<TurnEvent[]> {
-      const silence = new AbortController();
-      let response: Response;
-      let watch = setTimeout(() => silence.abort(), STREAM_SILENCE_MS);
-      try {
-        response = await fetcher(`${message(id)}/events?after=${after}`, {
-          headers: { accept: 'text/event-stream' },
-          signal: AbortSignal.any([signal, silence.signal]),
-        });
-        if (!response.ok) throw await refusal(response);
-        if (!response.body) throw new Unreachable('the stream has no body');
-        const parser = new EventStreamParser();
-        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-        for (;;) {
-          const { done, value } = await reader.read();
-          if (done) return;
-          clearTimeout(watch);
-          watch = setTimeout(() => silence.abort(), STREAM_SILENCE_MS);
-          const events = parser.push(value) as TurnEvent[];
-          if (events.length > 0) yield events;
-        }
-      } catch (cause) {
-        if (cause instanceof ApiError || cause instanceof Unreachable) throw cause;
-        throw new Unreachable('the stream broke off', { cause });
-      } finally {
-        clearTimeout(watch);
-        silence.abort();
-      }
+      for await (const events of stream(`${message(id)}/events?after=${after}`, signal))
+        yield events.map((event) => event.data as TurnEvent);
     },
+
+    /** For the calls of pages that are fetched later. */
+    call: { send, json, stream },
   };
 }
 

@@ -9,6 +9,7 @@ export const en = {
   app: {
     name: 'Daybreak',
     skipToComposer: 'Skip to the message box',
+    skipToContent: 'Skip to the content',
     untitled: 'New chat',
     close: 'Close',
     notices: 'Notices',
@@ -28,6 +29,7 @@ export const en = {
     open: 'Open the sidebar',
     close: 'Close the sidebar',
     newChat: 'New chat',
+    training: 'Training',
     search: 'Search conversations',
     clearSearch: 'Clear the search',
     searching: 'Searching…',
@@ -346,6 +348,7 @@ export const en = {
     editLast: 'Edit your last message (in an empty message box)',
     models: 'Choose a model',
     settings: 'Chat settings',
+    training: 'Training',
     help: 'This list',
     helpTyping: 'This list, while writing',
   },

@@ -8,6 +8,7 @@ export const zh: Catalogue = {
   app: {
     name: 'Daybreak',
     skipToComposer: '跳到输入框',
+    skipToContent: '跳到正文',
     untitled: '新对话',
     close: '关闭',
     notices: '提示',
@@ -27,6 +28,7 @@ export const zh: Catalogue = {
     open: '展开侧栏',
     close: '收起侧栏',
     newChat: '新对话',
+    training: '训练',
     search: '搜索对话',
     clearSearch: '清除搜索',
     searching: '正在搜索……',
@@ -319,6 +321,7 @@ export const zh: Catalogue = {
     editLast: '修改上一条消息（输入框为空时）',
     models: '选择模型',
     settings: '对话设置',
+    training: '训练',
     help: '显示这个列表',
     helpTyping: '打字时显示这个列表',
   },

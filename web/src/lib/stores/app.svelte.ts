@@ -131,6 +131,7 @@ export class App {
   /** Puts the conversation of this address on the screen. */
   show(route: Route) {
     this.drawer = false;
+    if (route.kind === 'training') return;
     if (route.kind === 'new') {
       if (this.#chat.id === null) return;
       this.#chat = this.#newChat();
@@ -158,6 +159,16 @@ export class App {
     this.finding = null;
     this.router.go({ kind: 'new' });
     focusComposer();
+  }
+
+  /** Whether training is on the screen, and not a conversation. */
+  get isTraining() {
+    return this.router.route.kind === 'training';
+  }
+
+  openTraining() {
+    this.drawer = false;
+    this.router.go({ kind: 'training', place: '' });
   }
 
   /** Errors end here: the line and the session concern the whole page, the rest is told in words. */

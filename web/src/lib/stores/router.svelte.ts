@@ -1,6 +1,10 @@
-/** The address bar: `/` is a new chat, `/c/{id}` a conversation. */
+/** The address bar: `/` is a new chat, `/c/{id}` a conversation, `/training/…` a place in training. */
 
-export type Route = { kind: 'new' } | { kind: 'conversation'; id: string };
+export type Route =
+  | { kind: 'new' }
+  | { kind: 'conversation'; id: string }
+  /** What stands behind `/training/`, as it stands there. */
+  | { kind: 'training'; place: string };
 
 export class Router {
   #route = $state.raw<Route>(parse(location.pathname));
@@ -28,10 +32,14 @@ export class Router {
 }
 
 export function pathOf(route: Route): string {
+  if (route.kind === 'training')
+    return route.place === '' ? '/training' : `/training/${route.place}`;
   return route.kind === 'new' ? '/' : `/c/${encodeURIComponent(route.id)}`;
 }
 
 export function parse(path: string): Route {
+  const training = /^\/training(?:\/(.*))?$/.exec(path);
+  if (training) return { kind: 'training', place: training[1] ?? '' };
   const id = /^\/c\/([^/]+)\/?$/.exec(path)?.[1];
   return id === undefined ? { kind: 'new' } : { kind: 'conversation', id: decodeURIComponent(id) };
 }
