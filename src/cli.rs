@@ -15,7 +15,7 @@ pub(crate) use eval::{TemplateChoice, TrainEval};
 pub(crate) use merge::TrainMerge;
 pub(crate) use plan::Plan;
 pub(crate) use train::{
-    ExportFormat, Recipe, SPECIAL_TOKENS, Train, TrainDpo, TrainExport, TrainPretrain, TrainRecipe,
+    ExportFormat, Recipe, SPECIAL_TOKENS, ShowArgs, Train, TrainDpo, TrainExport, TrainPretrain, TrainRecipe,
     TrainResume, TrainSft, TrainSpeed, TrainStage, TrainTokenizer, TuneArgs, WatchArgs,
 };
 
@@ -78,6 +78,9 @@ pub(crate) enum Command {
     Train(Train),
     /// Work out what training a model takes: arithmetic, memory, time, energy, money; or what can be trained for them.
     Plan(Plan),
+    /// Run a command apart from the server and note how it ended; the server calls it for training.
+    #[command(hide = true)]
+    JobWrapper(JobWrapper),
     /// Print the completion script for a shell (bash, zsh, fish, elvish, powershell).
     Completions {
         /// The shell to complete for.
@@ -470,6 +473,20 @@ fn parse_adapter(text: &str) -> Result<models::AdapterFile, String> {
         return Err(format!("a scale of {scale} is no finite number"));
     }
     Ok(models::AdapterFile { path: path.into(), scale })
+}
+
+/// `daybreak job-wrapper`
+#[derive(Debug, Args)]
+pub(crate) struct JobWrapper {
+    /// How much of the processors is left to others, 0 to 19.
+    #[arg(long, value_name = "N", default_value_t = 19, value_parser = clap::value_parser!(i32).range(0..=19))]
+    pub(crate) nice: i32,
+    /// Where to note it; without one the command takes the place of this process.
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) folder: Option<PathBuf>,
+    /// The command.
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 fn parse_positive(text: &str) -> Result<f64, String> {

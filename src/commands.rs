@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod inspect;
+pub(crate) mod job_wrapper;
 pub(crate) mod models;
 pub(crate) mod perplexity;
 pub(crate) mod plan;

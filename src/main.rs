@@ -6,6 +6,7 @@ mod config;
 mod conversation;
 mod progress;
 mod terminal;
+mod training_desk;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => commands::perplexity::perplexity(args),
         Command::Train(args) => commands::train::train(args),
         Command::Plan(args) => commands::plan::plan(&args),
+        Command::JobWrapper(args) => match commands::job_wrapper::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "daybreak", &mut std::io::stdout());
             Ok(())

@@ -1,6 +1,6 @@
 //! `daybreak train`: its stages and their flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
@@ -60,8 +60,10 @@ pub(crate) struct TrainPretrain {
     #[arg(value_name = "TEXT[@WEIGHT]", required = true, value_hint = ValueHint::AnyPath)]
     pub(crate) texts: Vec<String>,
     /// The folder of the run.
-    #[arg(short, long = "out", value_name = "RUN", value_hint = ValueHint::DirPath)]
-    pub(crate) output: PathBuf,
+    #[arg(short, long = "out", value_name = "RUN", value_hint = ValueHint::DirPath, required_unless_present = "show")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// The vocabulary: a folder from `daybreak train tokenizer`, or a model [default: learnt from the texts].
@@ -146,6 +148,13 @@ pub(crate) struct TrainPretrain {
     pub(crate) watch: WatchArgs,
 }
 
+impl TrainPretrain {
+    /// The folder of the run.
+    pub(crate) fn folder(&self) -> &Path {
+        self.output.as_deref().expect("it is required unless there is --show, which makes no run")
+    }
+}
+
 /// Printed under `daybreak train sft --help`.
 const SFT: &str = "\
 CHATS are JSONL (a conversation on each line) or JSON (an array of them), also in .gz and .zip: OpenAI's \"messages\", ShareGPT's
@@ -195,9 +204,11 @@ pub(crate) struct TuneArgs {
     /// The folder of the run.
     #[arg(short, long = "out", value_name = "RUN", value_hint = ValueHint::DirPath, required_unless_present = "show")]
     pub(crate) output: Option<PathBuf>,
-    /// Print the first N records with what is learnt marked, and train nothing.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) show: Option<u32>,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+    /// Read the records, print every figure and end.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Train an adapter of this rank instead of all weights: the model stays as it is, quantised too, and adapter.gguf
     /// comes out.
     #[arg(long, value_name = "RANK", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -350,6 +361,17 @@ pub(crate) struct TrainSpeed {
     /// One JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What is looked at before anything is trained.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShowArgs {
+    /// Print N records with what is learnt marked, and train nothing.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) show: Option<u32>,
+    /// Pass over so many records before the first that is shown.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "show")]
+    pub(crate) show_from: u64,
 }
 
 /// How a run is computed and watched; nothing of it changes what comes out.

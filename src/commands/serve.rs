@@ -10,6 +10,7 @@ use crate::commands::chat::DEFAULT_MODEL;
 use crate::commands::pull::download;
 use crate::config::{self, ModelSettings, data_dir, default_threads, isa, read_template};
 use crate::terminal::Interrupted;
+use crate::training_desk;
 
 pub(crate) fn serve(args: cli::Serve) -> Result<()> {
     let settings = ModelSettings::new(&args.data)?;
@@ -53,6 +54,7 @@ pub(crate) fn serve(args: cli::Serve) -> Result<()> {
         api_key: args.api_key,
         allowed_hosts: args.allowed_hosts,
         cors_origins: args.cors_origins,
+        training: Some(training_desk::training()),
         build: BuildInfo { version: env!("CARGO_PKG_VERSION").to_owned(), commit: config::commit() },
         limits: Limits::standard(),
     };

@@ -7,6 +7,7 @@ mod pretrain;
 mod recipe;
 mod resume;
 mod running;
+mod show;
 mod speed;
 mod tokenizer;
 mod tuning;

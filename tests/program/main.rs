@@ -15,6 +15,7 @@ mod train_lora;
 mod train_pretrain;
 mod train_sft;
 mod train_tokenizer;
+mod training;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

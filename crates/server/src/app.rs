@@ -7,7 +7,7 @@
 mod conversations;
 mod count;
 mod events;
-mod extract;
+pub(crate) mod extract;
 mod messages;
 mod transfer;
 pub(crate) mod wire;
@@ -41,6 +41,6 @@ pub(crate) fn router() -> Router<AppState> {
 }
 
 /// Whose objects a request is about.
-fn owner(state: &AppState) -> OwnerId {
+pub(crate) fn owner(state: &AppState) -> OwnerId {
     state.store.local_owner()
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use engine::{Isa, PromptLookup};
 
+use crate::training::TrainingConfig;
+
 /// Settings of one server.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -51,6 +53,8 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// Web origins whose pages may call the API; `*` for all.
     pub cors_origins: Vec<String>,
+    /// Training on the page; none where it is not to be had.
+    pub training: Option<TrainingConfig>,
     /// Which build this is.
     pub build: BuildInfo,
     /// The bounds.

@@ -204,6 +204,18 @@ pub enum ApiError {
         /// Its own words.
         reason: String,
     },
+    /// A command of the trainer says that it cannot do what was ordered.
+    #[error("{reason}")]
+    TrainingRefused {
+        /// Its own words.
+        reason: String,
+    },
+    /// A file or folder could not be read or written.
+    #[error("{reason}")]
+    Disk {
+        /// Which, and the system's words.
+        reason: String,
+    },
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] store::StoreError),
@@ -273,6 +285,8 @@ impl ApiError {
             }
             ApiError::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
             ApiError::EngineFailed { .. } => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_failed"),
+            ApiError::TrainingRefused { .. } => (StatusCode::BAD_REQUEST, INVALID, "training_refused"),
+            ApiError::Disk { .. } => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, "disk_failed"),
             ApiError::Store(StoreError::NotFound { .. }) => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             ApiError::Store(StoreError::Conflict { code, .. }) => (StatusCode::CONFLICT, INVALID, *code),
             ApiError::Store(StoreError::Invalid { .. }) => {
@@ -333,6 +347,16 @@ impl ApiError {
             _ => {}
         }
         json!({ "error": error })
+    }
+}
+
+impl From<jobs::JobsError> for ApiError {
+    fn from(error: jobs::JobsError) -> ApiError {
+        match error {
+            jobs::JobsError::Store(error) => error.into(),
+            jobs::JobsError::Conflict { code, reason } => ApiError::Conflict { code, reason },
+            jobs::JobsError::Io { .. } => ApiError::Disk { reason: error.to_string() },
+        }
     }
 }
 

@@ -144,7 +144,7 @@ pub(crate) fn cors(config: &ServerConfig) -> Option<CorsLayer> {
     } else {
         AllowOrigin::list(config.cors_origins.iter().filter_map(|origin| origin.parse().ok()))
     };
-    let methods = [Method::GET, Method::POST, Method::PATCH, Method::DELETE];
+    let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
     Some(
         CorsLayer::new()
             .allow_origin(origins)

@@ -26,6 +26,7 @@ mod generation;
 mod openai;
 
 mod app;
+mod training;
 mod turn;
 
 mod health;
@@ -47,3 +48,7 @@ pub use config::{BuildInfo, Limits, ServerConfig};
 pub use constrained::Constrained;
 pub use error::ApiError;
 pub use serve::{ServeError, Serving, serve, shutdown_signal};
+pub use training::{
+    DataKind, MadeModel, ModelKind, Order, Plan, PreviewOrder, Progress, Recipe, Series, Setting,
+    SettingKind, TrainingConfig, TrainingDesk, TrainingLimits,
+};

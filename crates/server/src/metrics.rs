@@ -178,6 +178,13 @@ pub(crate) async fn show(State(state): State<AppState>) -> Response {
     head(&mut out, "daybreak_kv_disk_bytes", "gauge", "Keys and values of conversations on disk.");
     let n_bytes = state.saved.as_ref().map_or(0, engine::SavedPrefixes::n_bytes);
     let _ = writeln!(out, "daybreak_kv_disk_bytes {n_bytes}");
+    if let Some((waiting, running)) = state.training.as_ref().map(|training| training.n_going()) {
+        head(&mut out, "daybreak_jobs", "gauge", "Training runs that wait, and that are running.");
+        let _ = writeln!(
+            out,
+            "daybreak_jobs{{status=\"queued\"}} {waiting}\ndaybreak_jobs{{status=\"running\"}} {running}"
+        );
+    }
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, content_type)], out).into_response()
 }

@@ -157,7 +157,7 @@ struct HostState {
     default_name: String,
     slots: HashMap<String, Slot>,
     downloads: HashMap<String, Download>,
-    /// Models that the person who started the server named by path, or gave adapters.
+    /// Models that the person who started the server named by path, or gave adapters, and those of runs.
     files: HashMap<String, NamedFile>,
 }
 
@@ -337,6 +337,35 @@ impl ModelHost {
         self.state().files.get(name).map_or_else(Vec::new, |file| file.adapters.clone())
     }
 
+    /// Makes a file known under a name of its own, until [`ModelHost::forget_file`].
+    pub(crate) fn name_file(&self, name: &str, path: PathBuf, adapters: Vec<AdapterFile>) {
+        let paths = std::iter::once(&path).chain(adapters.iter().map(|adapter| &adapter.path));
+        let size = paths.map(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())).sum();
+        let (name, origin) = (name.to_string(), models::Origin::File);
+        let local = LocalModel { name: name.clone(), paths: vec![path], size, origin, sha256: None };
+        self.state().files.insert(name, NamedFile { local, adapters });
+    }
+
+    /// Whether a file was named so.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.state().files.contains_key(name)
+    }
+
+    /// Whether more belongs to a model than its file.
+    pub(crate) fn has_adapters(&self, name: &str) -> bool {
+        !self.adapters_of(name).is_empty()
+    }
+
+    /// A named file is a model no longer; whoever is using it may go on.
+    pub(crate) fn forget_file(&self, name: &str) {
+        let mut state = self.state();
+        state.files.remove(name);
+        let slot = state.slots.remove(name);
+        drop(state);
+        // Joins the engine's thread, if this was the last handle.
+        tokio::task::spawn_blocking(move || drop(slot));
+    }
+
     /// The catalog's name for a name or alias; other names as they are.
     fn catalog_name(&self, name: &str) -> String {
         if self.state().files.contains_key(name) {
@@ -347,7 +376,7 @@ impl ModelHost {
     }
 
     /// The file of a name that a request may use: no paths, these are the server's own affair.
-    async fn find(&self, name: &str) -> Result<LocalModel, ApiError> {
+    pub(crate) async fn find(&self, name: &str) -> Result<LocalModel, ApiError> {
         if let Some(file) = self.state().files.get(name) {
             return Ok(file.local.clone());
         }

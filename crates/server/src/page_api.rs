@@ -62,6 +62,7 @@ async fn state(State(state): State<AppState>, headers: HeaderMap) -> Json<Value>
         answer["default_model"] = json!(default_model);
         answer["ctx"] = json!(ctx);
         answer["settings_defaults"] = Settings::defaults();
+        answer["training"] = json!(state.training.is_some());
         answer["started_at"] = json!(state.started_at_ms);
     }
     Json(answer)

@@ -23,7 +23,7 @@ use crate::model_host::{HostConfig, ModelHost};
 use crate::page_api::LAST_MODEL;
 use crate::sessions::Sessions;
 use crate::state::{AppState, Phase, Shutdown, now_ms};
-use crate::{app, connections, guard, health, kept, metrics, openai, page, page_api, turn};
+use crate::{app, connections, guard, health, kept, metrics, openai, page, page_api, training, turn};
 
 /// How long connections have to send their last words once everything else has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -207,9 +207,11 @@ async fn open(config: ServerConfig) -> Result<AppState, ServeError> {
         max_model_bytes: config.limits.max_model_bytes,
     };
     let saved = kept::open(&config, &store).await?;
-    Ok(AppState {
+    let training = training::open(&config, &store)?;
+    let state = AppState {
         models: ModelHost::new(host, config.default_model.clone()),
         saved,
+        training,
         store,
         runs: turn::Runs::new(),
         metrics: Arc::new(Metrics::new()),
@@ -217,7 +219,9 @@ async fn open(config: ServerConfig) -> Result<AppState, ServeError> {
         shutdown: Shutdown::new(),
         started_at_ms: now_ms(),
         config: Arc::new(config),
-    })
+    };
+    training::serve_again(&state).await?;
+    Ok(state)
 }
 
 /// Loads what the person asked for, or else what was used last, or else the default.
@@ -263,6 +267,7 @@ fn router(state: AppState) -> Router {
         .merge(openai::router())
         .merge(page_api::router())
         .merge(app::router())
+        .merge(training::router(&state))
         .fallback(fallback)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(state.clone(), guard::key_or_session));
@@ -306,6 +311,7 @@ async fn end(state: &AppState, serving: tokio::task::JoinHandle<()>) {
     let grace = state.config.limits.shutdown_grace;
     state.shutdown.advance(Phase::Draining);
     state.models.cancel_all_pulls();
+    training::close(state).await;
     let mut serving = serving;
     let finish = async {
         // Both have the same time: the page's answers and everyone's connections.

@@ -10,6 +10,7 @@ use crate::config::ServerConfig;
 use crate::metrics::Metrics;
 use crate::model_host::ModelHost;
 use crate::sessions::Sessions;
+use crate::training::Training;
 use crate::turn::Runs;
 
 /// The server's shared state; cheap to clone.
@@ -25,6 +26,8 @@ pub(crate) struct AppState {
     pub(crate) saved: Option<SavedPrefixes>,
     /// Answers in progress.
     pub(crate) runs: Arc<Runs>,
+    /// Training, where there is.
+    pub(crate) training: Option<Arc<Training>>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Who has signed in on the page.

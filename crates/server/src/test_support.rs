@@ -35,6 +35,7 @@ pub(crate) fn config(data_dir: &Path) -> ServerConfig {
         api_key: None,
         allowed_hosts: Vec::new(),
         cors_origins: Vec::new(),
+        training: None,
         build: BuildInfo { version: "0.0.0-test".to_string(), commit: None },
         limits: Limits::standard(),
     }

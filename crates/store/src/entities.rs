@@ -123,3 +123,33 @@ pub mod key_value {
     pub enum Relation {}
     impl ActiveModelBehavior for ActiveModel {}
 }
+
+pub mod job {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "jobs")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub owner_id: Uuid,
+        pub place: String,
+        pub name: String,
+        pub purpose: String,
+        pub command: String,
+        pub status: String,
+        pub wish: Option<String>,
+        pub reason: Option<String>,
+        pub exit_code: Option<i64>,
+        pub n_starts: i64,
+        pub created_at: i64,
+        pub queued_at: i64,
+        pub started_at: Option<i64>,
+        pub wished_at: Option<i64>,
+        pub ended_at: Option<i64>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -52,3 +52,7 @@ id_type! {
     /// A message of a conversation.
     MessageId
 }
+id_type! {
+    /// A job.
+    JobId
+}

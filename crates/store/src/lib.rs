@@ -1,10 +1,10 @@
-//! store: what must survive? Conversations, their trees of messages, running answers and a few small values,
-//! in one embedded SQLite file or in PostgreSQL.
+//! store: what must survive? Conversations, their trees of messages, running answers, jobs and a few small values, in
+//! one embedded SQLite file or in PostgreSQL.
 //!
 //! Reading order: [`data_dir`] (the folder and its lock) → `database` (connections, one writer, several readers) →
 //! `migrations` → [`record`] (what a conversation, a message, a part and an event are) → the queries, one file a
 //! subject, all methods of [`Store`]: `conversations`, `messages`, `answers` (events of running answers, recovery),
-//! `search`, `transfer` (export and import), `values`.
+//! `search`, `transfer` (export and import), `jobs`, `values`.
 //!
 //! Every query names an owner; another owner's object is [`StoreError::NotFound`]. Nothing here knows HTTP.
 
@@ -21,6 +21,7 @@ mod error;
 pub mod fuzzing;
 mod grams;
 mod ids;
+mod jobs;
 mod messages;
 mod migrations;
 pub mod record;
@@ -34,7 +35,8 @@ pub use conversations::{
 };
 pub use database::{Store, StoreConfig};
 pub use error::StoreError;
-pub use ids::{ConversationId, MessageId, OwnerId};
+pub use ids::{ConversationId, JobId, MessageId, OwnerId};
+pub use jobs::{Job, JobMove, JobStatus, JobWish, NewJob};
 pub use messages::{NewAnswer, NewTurn, SavedTurn};
 pub use record::{Conversation, Event, EventBody, Message, Part, Role, Status};
 pub use transfer::{EXPORT_FORMAT, EXPORT_VERSION};

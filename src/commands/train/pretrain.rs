@@ -21,7 +21,7 @@ use weights::{DecoderShape, Gguf, Value};
 
 use super::running::{Base, Start, take_steps};
 use super::{
-    NewFolder, check_output, decay, n_threads, products, tokenizer as vocabulary, vocabulary_keys,
+    NewFolder, check_output, decay, n_threads, products, show, tokenizer as vocabulary, vocabulary_keys,
     write_vocabulary,
 };
 use crate::cli;
@@ -42,23 +42,30 @@ const LIKELY_UTILISATION: f64 = 0.35;
 const DEFAULT_SAMPLES: [&str; 2] = ["The", "今天"];
 
 pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
-    check_output(&args.output, false)?;
+    if args.show.show.is_some() {
+        let sources = sources(&args.texts)?;
+        let corpora: Vec<&Corpus> = sources.iter().map(|source| &source.corpus).collect();
+        return show::documents(&args.show, args.watch.json, &corpora);
+    }
+    check_output(args.folder(), false)?;
     check(args)?;
     let sources = sources(&args.texts)?;
     let n_threads = n_threads(args.watch.threads)?;
     let pool = Pool::new(n_threads.get(), isa()?)?;
     let products = products(args.products.as_deref(), &pool);
     let depth = depth(args, &pool, products);
-    let new = NewFolder::create(&args.output)?;
-    let (tokenizer, vocabulary) = tokenizer(args, &sources, depth)?;
+    let new = NewFolder::create(args.folder())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_ctrl_c(&stop)?;
+    let (tokenizer, vocabulary) = tokenizer(args, &sources, depth, &stop)?;
     let document_tokens = document_tokens(&tokenizer)?;
-    let data = prepare(args, &sources, &tokenizer, document_tokens[0])?;
+    let data = prepare(args, &sources, &tokenizer, document_tokens[0], &stop)?;
     report_data(args, &data);
 
     let seq_len = args.seq_len as usize;
     let shape = trainer::decoder_shape(depth, tokenizer.vocab_size(), seq_len, args.tied);
     let mut plan = Plan::new(args, &shape, products, &data)?;
-    let trial = try_steps(&pool, args, &plan.settings, &shape, &data, document_tokens[1])?;
+    let trial = try_steps(&pool, args, &plan.settings, &shape, &data, document_tokens[1], &stop)?;
     if let Some(budget) = args.budget {
         let n_tokens = budget * BUDGET_FOR_STEPS * trial.tokens_per_second;
         plan = plan.for_tokens(args, &shape, n_tokens as u64);
@@ -72,10 +79,10 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
         false => args.samples.clone(),
     };
     let file = RunFile::new(Stage::Pretrain, plan.settings, document_tokens, prompts, &args.model_type);
-    let header = header(&args.output, &shape, &vocabulary, &tokenizer);
+    let header = header(args.folder(), &shape, &vocabulary, &tokenizer);
     let base = base(&shape, file.settings.seed, header);
     let data = RunData::Texts(data);
-    take_steps(&pool, &args.output, &file, &data, base, &args.watch, Start::New(new))
+    take_steps(&pool, args.folder(), &file, &data, base, &args.watch, Start::New(new))
 }
 
 /// A model before its first step.
@@ -145,8 +152,13 @@ fn depth(args: &cli::TrainPretrain, pool: &Pool, products: Products) -> usize {
 }
 
 /// The vocabulary that was named, else one that is learnt from the texts; a copy lies in the run's folder.
-fn tokenizer(args: &cli::TrainPretrain, sources: &[DataSource], depth: usize) -> Result<(Tokenizer, Gguf)> {
-    let place = args.output.join("tokenizer.gguf");
+fn tokenizer(
+    args: &cli::TrainPretrain,
+    sources: &[DataSource],
+    depth: usize,
+    stop: &AtomicBool,
+) -> Result<(Tokenizer, Gguf)> {
+    let place = args.folder().join("tokenizer.gguf");
     match &args.tokenizer {
         Some(name) => {
             let folder = Path::new(name);
@@ -156,7 +168,7 @@ fn tokenizer(args: &cli::TrainPretrain, sources: &[DataSource], depth: usize) ->
             };
             write_vocabulary(&Gguf::open(&path)?, None, &place)?;
             if let Some(json) = json.filter(|json| json.exists()) {
-                fs::copy(&json, args.output.join("tokenizer.json"))
+                fs::copy(&json, args.folder().join("tokenizer.json"))
                     .with_context(|| format!("{}", json.display()))?;
             }
         }
@@ -176,9 +188,7 @@ fn tokenizer(args: &cli::TrainPretrain, sources: &[DataSource], depth: usize) ->
                 },
                 n_threads: n_threads(args.watch.threads)?,
             };
-            let stop = Arc::new(AtomicBool::new(false));
-            stop_on_ctrl_c(&stop)?;
-            vocabulary::write(&args.output, &vocabulary::learn(&task, &stop)?)?;
+            vocabulary::write(args.folder(), &vocabulary::learn(&task, stop)?)?;
         }
     }
     Ok((models::open_tokenizer(&place)?, Gguf::open(&place)?))
@@ -205,6 +215,7 @@ fn prepare(
     sources: &[DataSource],
     tokenizer: &Tokenizer,
     document_token: TokenId,
+    stop: &AtomicBool,
 ) -> Result<Data> {
     let task = PrepareData {
         sources,
@@ -215,11 +226,9 @@ fn prepare(
         document_token,
         n_threads: n_threads(args.watch.threads)?,
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    stop_on_ctrl_c(&stop)?;
     let n_megabytes = sources.iter().map(|source| source.corpus.bytes_on_disk()).sum::<u64>() >> 20;
     let bar = CountBar::new("megabytes", n_megabytes);
-    let data = trainer::prepare_data(&task, &args.output.join("data"), &mut |progress| {
+    let data = trainer::prepare_data(&task, &args.folder().join("data"), &mut |progress| {
         bar.show(progress.n_read >> 20, "tokenising");
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -349,6 +358,7 @@ fn try_steps(
     shape: &DecoderShape,
     data: &Data,
     end_token: TokenId,
+    stop: &AtomicBool,
 ) -> Result<Trial> {
     let base = base(shape, settings.seed, Vec::new());
     let objective = objective(data, settings, end_token);
@@ -358,6 +368,9 @@ fn try_steps(
     let mut fastest = 0.0f64;
     let mut first_loss = 0.0;
     for step in 0..TRIAL_STEPS {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Interrupted.into());
+        }
         let start = Instant::now();
         let report = training.step();
         if step == 0 {

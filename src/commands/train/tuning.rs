@@ -1,7 +1,6 @@
 //! `daybreak train sft` and `dpo`: a model and conversations → a model that answers as in them; a model and pairs of
 //! answers → one that prefers the chosen ones.
 
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use kernels::Pool;
 use models::OpenModel;
 use serde_json::json;
-use tokenizer::{ChatTemplate, Lesson, Tokenizer};
+use tokenizer::ChatTemplate;
+use trainer::plan::{NumberFormat, TrainingMemory};
 use trainer::{
     Corpus, FineTuning, Frozen, Header, LessonKind, Lessons, LoopSettings, LoraSettings, Model, OnBroken,
     OptimizerSettings, Parameters, PrepareLessons, Reference, RunData, RunFile, Schedule, Stage,
@@ -17,11 +17,11 @@ use trainer::{
 use weights::Value;
 
 use super::running::{Base, Start, take_steps};
-use super::{NewFolder, check_output, decay, n_threads, products, write_vocabulary};
+use super::{NewFolder, check_output, decay, n_threads, products, show, write_vocabulary};
 use crate::cli;
 use crate::config::{ModelSettings, isa};
 use crate::progress::CountBar;
-use crate::terminal::{human_count, without_control_characters};
+use crate::terminal::human_count;
 
 /// Share of the steps on which the learning rate goes up.
 const WARMUP_SHARE: f64 = 0.03;
@@ -79,8 +79,8 @@ impl Teaching {
 fn tune(args: &cli::TuneArgs, teaching: &Teaching) -> Result<()> {
     let model = ModelSettings::new(&args.data)?.open(&args.model, args.chat_template.as_deref())?;
     let corpus = Corpus::find(&args.records)?;
-    if let Some(n) = args.show {
-        return show(&corpus, &model, teaching.kind, n as usize);
+    if args.show.show.is_some() {
+        return show::records(&args.show, args.watch.json, &corpus, &model, teaching.kind);
     }
     let folder = args.output.as_deref().context("no folder for the run; name one with --out")?;
     check_output(folder, false)?;
@@ -109,7 +109,10 @@ fn tune(args: &cli::TuneArgs, teaching: &Teaching) -> Result<()> {
     report_plan(args, teaching, &settings);
     let base =
         base(&pool, &model, lora.as_ref(), header(folder, &model, template, lora.is_some()), args.seed)?;
-    report_learnt(args, &base);
+    report_learnt(args, &settings, &base);
+    if args.dry_run {
+        return Ok(());
+    }
     let data = match teaching.stage {
         Stage::Dpo => {
             let bar = CountBar::new("answers", (lessons.len() + lessons.n_held_out()) as u64);
@@ -173,11 +176,17 @@ fn base<'a>(
     })
 }
 
-fn report_learnt(args: &cli::TuneArgs, base: &Base<'_>) {
+fn report_learnt(args: &cli::TuneArgs, settings: &LoopSettings, base: &Base<'_>) {
+    let n_trainable = base.parameters.len();
     if args.watch.json {
+        // What an adapter takes beside weights that stay as they are is not worked out yet.
+        let memory = args.lora.is_none().then(|| {
+            TrainingMemory::of(&base.config, settings.batch_rows as u64, NumberFormat::Single).total()
+        });
+        println!("{}", json!({ "event": "learnt", "n_trainable": n_trainable, "memory_bytes": memory }));
         return;
     }
-    let n = human_count(base.parameters.len() as f64);
+    let n = human_count(n_trainable as f64);
     match args.lora {
         Some(rank) => println!("an adapter of rank {rank} is learnt: {n} numbers beside the model\n"),
         None => println!("all {n} weights are learnt\n"),
@@ -311,44 +320,4 @@ fn header<'a>(
     header.push(name);
     header.push(("tokenizer.chat_template".to_owned(), Value::from_text(template.source())));
     header
-}
-
-/// Prints conversations with what is learnt marked: in colour, or in double brackets where there is none.
-fn show(corpus: &Corpus, model: &OpenModel, kind: LessonKind, n: usize) -> Result<()> {
-    let mut shown = 0;
-    let mut out = std::io::stdout().lock();
-    let marks = if out.is_terminal() { ("\x1b[30;43m", "\x1b[0m") } else { ("[[", "]]") };
-    let mut failure = Ok(());
-    corpus.read_records(OnBroken::Stop, &mut |record| {
-        for lessons in trainer::lessons_of_record(&model.tokenizer, &model.template, kind, record)? {
-            if shown == n {
-                return Ok(());
-            }
-            shown += 1;
-            for lesson in lessons {
-                let n_learnt = lesson.is_answer.iter().filter(|&&is_answer| is_answer).count();
-                let text = marked(&model.tokenizer, &lesson, marks);
-                let head = format!("── {n_learnt} of {} tokens are learnt ──", lesson.tokens.len());
-                if failure.is_ok() {
-                    failure = writeln!(out, "{head}\n{text}");
-                }
-            }
-        }
-        Ok(())
-    })?;
-    Ok(failure?)
-}
-
-fn marked(tokenizer: &Tokenizer, lesson: &Lesson, (begin, end): (&str, &str)) -> String {
-    let mut text = String::new();
-    let mut from = 0;
-    while from < lesson.tokens.len() {
-        let is_answer = lesson.is_answer[from];
-        let n = lesson.is_answer[from..].iter().take_while(|&&of| of == is_answer).count();
-        let part = tokenizer.decode_with_specials(&lesson.tokens[from..from + n]);
-        let part = without_control_characters(&String::from_utf8_lossy(&part));
-        text.push_str(&if is_answer { format!("{begin}{part}{end}") } else { part });
-        from += n;
-    }
-    text
 }

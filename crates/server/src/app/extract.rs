@@ -5,7 +5,7 @@ use std::str::FromStr;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
-use store::{ConversationId, MessageId};
+use store::{ConversationId, JobId, MessageId};
 
 use crate::error::ApiError;
 
@@ -21,6 +21,10 @@ impl IdInPath for ConversationId {
 
 impl IdInPath for MessageId {
     const WHAT: &'static str = "message";
+}
+
+impl IdInPath for JobId {
+    const WHAT: &'static str = "run";
 }
 
 /// The `{id}` of a path. What is no id names nothing, so it is not found.

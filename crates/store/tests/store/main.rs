@@ -6,6 +6,7 @@ mod answers;
 mod conversations;
 mod crash;
 mod databases;
+mod jobs;
 mod old_versions;
 mod opening;
 mod searching;

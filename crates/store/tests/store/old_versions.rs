@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde_json::json;
 use store::{
-    Conversation, Event, EventBody, FinishedAnswer, ListQuery, Message, NewAnswer, NewConversation, NewTurn,
-    Part, Status, Store, StoreConfig,
+    Conversation, Event, EventBody, FinishedAnswer, JobId, JobMove, JobStatus, ListQuery, Message, NewAnswer,
+    NewConversation, NewJob, NewTurn, Part, Status, Store, StoreConfig,
 };
 
 use crate::databases::turn;
@@ -14,8 +14,12 @@ use crate::databases::turn;
 const THOUGHT: &str = "Short wavelengths are scattered more.";
 const FILE: &str = "# 笔记\n\n瑞利散射 ∝ λ⁻⁴\n";
 
-fn fixture() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/databases/version-1.db")
+/// Versions that have a fixture; from the second on it holds jobs.
+const VERSIONS: [i64; 2] = [1, 2];
+
+fn fixture(version: i64) -> PathBuf {
+    let name = format!("../../testdata/databases/version-{version}.db");
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 async fn open(folder: &std::path::Path) -> Store {
@@ -37,7 +41,7 @@ async fn search(store: &Store, words: &str) -> Vec<Conversation> {
 ///
 ///     cargo test --release -p store --test store -- --ignored write_a_fixture
 #[tokio::test]
-#[ignore = "writes testdata/databases/version-1.db"]
+#[ignore = "writes testdata/databases/version-2.db"]
 async fn write_a_fixture_with_this_build() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
@@ -96,20 +100,32 @@ async fn write_a_fixture_with_this_build() {
     store.delete_conversation(owner, gone).await.unwrap();
     store.set_value("session_key", b"\x00\xff").await.unwrap();
 
+    // A job that failed, and one that waits.
+    for name in ["第一个模型", "second"] {
+        let purpose = json!({"kind": "training", "dataset": "书"});
+        let command = vec!["daybreak".to_owned(), "train".to_owned()];
+        let new = NewJob { place: "here".to_owned(), name: name.to_owned(), purpose, command };
+        store.create_job(owner, JobId::new(), new).await.unwrap();
+    }
+    let failed = store.jobs(owner).await.unwrap().remove(1).id;
+    store.move_job(owner, failed, &[JobStatus::Queued], JobMove::Start).await.unwrap();
+    let reason = Some("no space left".to_owned());
+    let end = JobMove::End { status: JobStatus::Failed, reason, exit_code: Some(1) };
+    store.move_job(owner, failed, &[JobStatus::Running], end).await.unwrap();
+
     store.close().await.unwrap();
-    std::fs::create_dir_all(fixture().parent().unwrap()).unwrap();
-    std::fs::copy(dir.path().join("daybreak.db"), fixture()).unwrap();
+    std::fs::copy(dir.path().join("daybreak.db"), fixture(2)).unwrap();
 }
 
 /// A copy of the fixture in a folder of its own, opened by this build.
-async fn opened_copy() -> (tempfile::TempDir, Store) {
+async fn opened_copy(expected: i64) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("daybreak.db");
-    std::fs::copy(fixture(), &file).unwrap();
+    std::fs::copy(fixture(expected), &file).unwrap();
     let raw = sea_orm::Database::connect(format!("sqlite:{}", file.display())).await.unwrap();
     let statement = Statement::from_string(DbBackend::Sqlite, "SELECT MAX(version) FROM schema_versions");
     let version: i64 = raw.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap();
-    assert_eq!(version, 1, "the fixture is a database of version 1");
+    assert_eq!(version, expected, "the fixture is a database of that version");
     raw.close().await.unwrap();
     let store = open(dir.path()).await;
     (dir, store)
@@ -120,8 +136,33 @@ fn said(messages: &[Message]) -> Vec<(&'static str, Status, Vec<Part>)> {
 }
 
 #[tokio::test]
-async fn everything_in_a_database_of_version_1_is_found() {
-    let (_dir, store) = opened_copy().await;
+async fn everything_in_a_database_of_an_earlier_version_is_found() {
+    for version in VERSIONS {
+        let (_dir, store) = opened_copy(version).await;
+        conversations_are_found(&store).await;
+        jobs_are_found(&store, version).await;
+    }
+}
+
+async fn jobs_are_found(store: &Store, version: i64) {
+    let jobs = store.jobs(store.local_owner()).await.unwrap();
+    let told: Vec<_> = jobs.iter().map(|job| (job.name.as_str(), job.status, job.n_starts)).collect();
+    match version {
+        1 => assert_eq!(told, []),
+        _ => {
+            let expected = [("second", JobStatus::Queued, 0), ("第一个模型", JobStatus::Failed, 1)];
+            assert_eq!(told, expected);
+            assert_eq!((jobs[1].reason.as_deref(), jobs[1].exit_code), (Some("no space left"), Some(1)));
+            assert_eq!(
+                (&jobs[1].purpose["dataset"], &jobs[1].command[1]),
+                (&json!("书"), &"train".to_owned())
+            );
+            assert_eq!(store.going_jobs("here").await.unwrap(), jobs[..1]);
+        }
+    }
+}
+
+async fn conversations_are_found(store: &Store) {
     let owner = store.local_owner();
     assert_eq!(store.recover().await.unwrap(), 2, "one answer was running, and one in what was deleted");
     let all = ListQuery { search: None, limit: 10, before: None };
@@ -170,15 +211,21 @@ async fn everything_in_a_database_of_version_1_is_found() {
     assert_eq!(messages[1].parts, [text("one two ")], "what was said until the power went");
     assert_eq!(messages[1].status, Status::Stopped);
 
-    assert_eq!(search(&store, "瑞利散射").await, std::slice::from_ref(&sky));
-    assert_eq!(search(&store, "BORROWING").await[0].title, "Ownership in Rust");
-    assert_eq!(search(&store, "forget").await, [], "what was deleted is not found");
+    assert_eq!(search(store, "瑞利散射").await, std::slice::from_ref(&sky));
+    assert_eq!(search(store, "BORROWING").await[0].title, "Ownership in Rust");
+    assert_eq!(search(store, "forget").await, [], "what was deleted is not found");
     assert_eq!(store.value("session_key").await.unwrap().as_deref(), Some(b"\x00\xff".as_slice()));
 }
 
 #[tokio::test]
-async fn a_database_of_version_1_is_written_on() {
-    let (dir, store) = opened_copy().await;
+async fn a_database_of_an_earlier_version_is_written_on() {
+    for version in VERSIONS {
+        let (dir, store) = opened_copy(version).await;
+        is_written_on(&dir, store).await;
+    }
+}
+
+async fn is_written_on(dir: &tempfile::TempDir, store: Store) {
     let owner = store.local_owner();
     store.recover().await.unwrap();
     let rust = search(&store, "ownership").await.remove(0);

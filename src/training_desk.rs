@@ -1,0 +1,194 @@
+//! What the server asks of the trainer (`server::TrainingDesk`): recipes, the commands that they become, and what the
+//! folder of a run tells.
+
+mod log;
+mod plan;
+mod recipes;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde_json::{Map, Value as Json};
+use server::{
+    DataKind, MadeModel, ModelKind, Order, Plan, PreviewOrder, Progress, Recipe, Series, TrainingConfig,
+    TrainingDesk, TrainingLimits,
+};
+
+use crate::cli::Cli;
+
+/// This program, where its file is gone.
+const MYSELF: &str = "/proc/self/exe";
+/// What a run leaves of the processors to others: as much as a process can.
+const NICENESS: &str = "19";
+
+/// Training, for the server.
+pub(crate) fn training() -> TrainingConfig {
+    let program = std::env::current_exe().ok().filter(|path| path.is_file());
+    let program = program.map_or_else(|| MYSELF.to_owned(), |path| text(&path));
+    let wrapper = [&program, "job-wrapper", "--nice", NICENESS];
+    TrainingConfig {
+        desk: std::sync::Arc::new(Desk { recipes: recipes::all(), program: program.clone() }),
+        wrapper: wrapper.map(OsString::from).to_vec(),
+        background: wrapper.map(OsString::from).to_vec(),
+        limits: TrainingLimits::standard(),
+    }
+}
+
+#[derive(Debug)]
+struct Desk {
+    recipes: Vec<Recipe>,
+    program: String,
+}
+
+impl Desk {
+    fn train(&self, stage: &str) -> Vec<String> {
+        [&self.program, "train", stage].map(str::to_owned).to_vec()
+    }
+
+    /// The command of an order, without its folder.
+    fn order(&self, order: &Order<'_>) -> Vec<String> {
+        let mut command = self.train(order.recipe.stage);
+        command.extend(texts(order.dataset, order.recipe.data));
+        if let Some(base) = order.base {
+            command.extend(["--model".to_owned(), text(base)]);
+        }
+        for (key, value) in order.settings {
+            let flag = format!("--{}", key.replace('_', "-"));
+            match value {
+                // All weights are trained, which has no flag.
+                value if key == "lora" && value.as_i64() == Some(0) => {}
+                Json::Bool(true) => command.push(flag),
+                Json::Bool(false) => {}
+                value => command.extend([flag, flag_value(value)]),
+            }
+        }
+        command
+    }
+}
+
+impl TrainingDesk for Desk {
+    fn recipes(&self) -> &[Recipe] {
+        &self.recipes
+    }
+
+    fn is_duration(&self, text: &str) -> bool {
+        trainer::plan::parse_duration(text).is_ok()
+    }
+
+    fn check(&self, command: &[String]) -> Result<(), String> {
+        // Clap's first line says what is wrong, the rest how to ask for help.
+        let checked = Cli::try_parse_from(command).map(|_| ());
+        checked.map_err(|error| {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            line.strip_prefix("error: ").unwrap_or(line).to_owned()
+        })
+    }
+
+    fn begin(&self, order: &Order<'_>) -> Vec<String> {
+        let mut command = self.order(order);
+        command.extend(["--out".to_owned(), text(order.folder)]);
+        command
+    }
+
+    fn go_on(&self, folder: &Path, settings: &Map<String, Json>) -> Option<Vec<String>> {
+        let mut checkpoints = std::fs::read_dir(folder.join("checkpoints")).ok()?.flatten();
+        // One that is being written begins with a dot.
+        let is_one = |name: OsString| {
+            name.to_str().is_some_and(|name| !name.starts_with('.') && name.ends_with(".gguf"))
+        };
+        if !folder.join("run.json").exists() || !checkpoints.any(|entry| is_one(entry.file_name())) {
+            return None;
+        }
+        let mut command = self.train("resume");
+        command.push(text(folder));
+        if let Some(threads) = settings.get("threads") {
+            command.extend(["--threads".to_owned(), flag_value(threads)]);
+        }
+        if settings.get("recompute") == Some(&Json::Bool(true)) {
+            command.push("--recompute".to_owned());
+        }
+        Some(command)
+    }
+
+    fn plan(&self, order: &Order<'_>) -> Vec<String> {
+        let mut command = self.begin(order);
+        command.extend(["--dry-run", "--json"].map(str::to_owned));
+        command
+    }
+
+    fn read_plan(&self, printed: &str) -> Option<Plan> {
+        plan::read(printed)
+    }
+
+    fn preview(&self, order: &PreviewOrder<'_>) -> Vec<String> {
+        let mut command = self.train(order.recipe.stage);
+        command.extend(texts(order.dataset, order.recipe.data));
+        if let Some(base) = order.base {
+            command.extend(["--model".to_owned(), text(base)]);
+        }
+        command.extend(["--show".to_owned(), order.n_records.to_string()]);
+        command.extend(["--show-from".to_owned(), order.offset.to_string(), "--json".to_owned()]);
+        command
+    }
+
+    fn progress(&self, folder: &Path) -> Progress {
+        log::progress(folder)
+    }
+
+    fn log_path(&self, folder: &Path) -> PathBuf {
+        folder.join("log.jsonl")
+    }
+
+    fn series(&self, folder: &Path, max: usize) -> io::Result<Series> {
+        log::series(&self.log_path(folder), max)
+    }
+
+    fn model(&self, folder: &Path) -> Option<MadeModel> {
+        let files = [("model.gguf", ModelKind::Model), ("adapter.gguf", ModelKind::Adapter)];
+        let made = files.map(|(name, kind)| MadeModel { path: folder.join(name), kind });
+        made.into_iter().find(|made| made.path.is_file())
+    }
+
+    fn data_digest(&self, folder: &Path) -> Option<String> {
+        let summaries = ["data.json", "lessons.json"].map(|name| folder.join("data").join(name));
+        let summary = summaries.iter().find_map(|path| std::fs::read(path).ok())?;
+        let summary: Json = serde_json::from_slice(&summary).ok()?;
+        Some(summary["digest"].as_str()?.to_owned())
+    }
+}
+
+/// A dataset on the command line: its folder, or every file by name where a walk through the folder would pass some by.
+fn texts(dataset: &Path, data: DataKind) -> Vec<String> {
+    let entries = std::fs::read_dir(dataset).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_shown(path)).collect();
+    files.sort();
+    let is_walked = |path: &PathBuf| {
+        let name = path.to_string_lossy().to_lowercase();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        let texts = ["txt", "text", "md", "markdown", "html", "htm", "jsonl", "ndjson", "zip"];
+        name.rsplit_once('.').is_some_and(|(_, ending)| texts.contains(&ending))
+    };
+    match data == DataKind::Text && files.iter().all(is_walked) {
+        true => vec![text(dataset)],
+        false => files.iter().map(|path| text(path)).collect(),
+    }
+}
+
+fn is_shown(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    !is_hidden && path.is_file()
+}
+
+fn flag_value(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;
