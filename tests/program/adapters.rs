@@ -106,7 +106,7 @@ fn merged_weights_are_the_models_and_the_adapters_and_the_rest_is_copied() {
 fn a_model_runs_with_an_adapter_and_one_for_another_model_is_named() {
     let home = tempfile::tempdir().expect("a folder");
     let at = |name: &str| home.path().join(name);
-    write_adapter(&at("lively.gguf"), &model(), &["attn_q", "attn_v", "ffn_up"], 0.1);
+    write_adapter(&at("lively.gguf"), &model(), &["attn_q", "attn_v", "ffn_up"], 0.5);
     let answer = |adapters: &[&str]| {
         let model = model();
         let mut args =

@@ -20,7 +20,7 @@ const SLACK: f64 = 2.0;
 fn progress(folder: &Path) -> (u64, f64) {
     let log = std::fs::read_to_string(folder.join("log.jsonl")).unwrap_or_default();
     let steps = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = steps.filter(|event| event["event"] == "step").last();
+    let last = steps.rev().find(|event| event["event"] == "step");
     last.map_or((0, 0.0), |event| {
         (event["step"].as_u64().expect("a number"), event["seconds"].as_f64().expect("a number"))
     })

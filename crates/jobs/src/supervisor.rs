@@ -136,10 +136,7 @@ impl Inner {
         let exit = match folder.exit() {
             Some(exit) => Some(exit),
             None => {
-                let wrapper = match guard(&self.wrappers).get_mut(&job.id) {
-                    Some(wrapper) => Some(wrapper.try_wait()),
-                    None => None,
-                };
+                let wrapper = guard(&self.wrappers).get_mut(&job.id).map(|wrapper| wrapper.try_wait());
                 match wrapper {
                     // It has only just been started.
                     Some(Ok(None)) => return Ok(true),

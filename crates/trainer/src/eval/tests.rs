@@ -105,10 +105,10 @@ fn a_text_is_predicted_byte_by_byte_whatever_the_windows() {
 #[test]
 fn what_the_model_writes_is_judged_and_too_long_prompts_are_told() {
     let answer = json!({ "question": "how many stops?", "answer": 1 });
-    let (result, samples) = ask(&task(&[answer.clone()]), &settings(Wording::Plain), 4096);
+    let (result, samples) = ask(&task(std::slice::from_ref(&answer)), &settings(Wording::Plain), 4096);
     assert_eq!(result.metrics[0].metric, "exact_match");
     assert_eq!((result.metrics[0].figure.value, samples[0].output.as_deref()), (1.0, Some(" 1")));
-    let (result, _) = ask(&task(&[answer.clone()]), &settings(Wording::Plain), 260);
+    let (result, _) = ask(&task(std::slice::from_ref(&answer)), &settings(Wording::Plain), 260);
     assert_eq!(result.n_cut, 1);
     let checked = json!({ "question": "how many?", "checks": [{ "kind": "words", "exactly": 1 }, { "kind": "lowercase" }] });
     let (result, _) = ask(&task(&[checked]), &settings(Wording::Plain), 4096);
