@@ -18,7 +18,7 @@ fn read(path: &PathBuf) -> Vec<Value> {
 
 /// The harness had the weights in f32, the engine has them as they lie in the file and rounds what is multiplied to eight
 /// bits: so far a token's log-probability may be off.
-const NATS_PER_TOKEN: f64 = 0.12;
+const NATS_PER_TOKEN: f64 = 0.3;
 
 #[test]
 fn a_model_scores_as_lm_evaluation_harness_says() {
@@ -59,7 +59,7 @@ fn a_model_scores_as_lm_evaluation_harness_says() {
     for (sample, expected) in of("text").into_iter().zip(golden["text"].as_array().expect("a list")) {
         let n_bytes = sample["counts"][0]["weight"].as_f64().expect("a number");
         // Errors of both signs are summed: less than the bound of a token for each of them.
-        near(&sample["log_likelihoods"][0], expected, n_bytes / 16.0, &format!("{sample}"));
+        near(&sample["log_likelihoods"][0], expected, n_bytes / 48.0, &format!("{sample}"));
     }
     let figure = |task: usize, name: &str| {
         let metrics = results["tasks"][task]["metrics"].as_array().expect("a list");
