@@ -25,7 +25,7 @@ pub(super) fn progress(folder: &Path) -> Progress {
     for n_bytes in TAILS {
         let (events, is_whole) = tail(&path, n_bytes).unwrap_or_default();
         tell(&events, &mut progress);
-        if is_whole || progress.bits_per_byte.is_some() {
+        if is_whole || progress.held_out_loss.is_some() {
             break;
         }
     }
@@ -42,7 +42,10 @@ fn tell(events: &[Event], progress: &mut Progress) {
                 (progress.tokens_per_second, progress.seconds) = (Some(*tokens_per_second), Some(*seconds));
                 steps.push((*step, *seconds));
             }
-            Event::Evaluated { bits_per_byte, .. } => progress.bits_per_byte = *bits_per_byte,
+            Event::Evaluated { loss, bits_per_byte, accuracy, .. } => {
+                progress.held_out_loss = Some(*loss);
+                (progress.bits_per_byte, progress.accuracy) = (*bits_per_byte, *accuracy);
+            }
             Event::Resumed { step } | Event::RolledBack { step, .. } => {
                 progress.step = *step;
                 steps.clear();
@@ -82,6 +85,8 @@ struct Point {
     rate: f64,
     grad_norm: f64,
     tokens_per_second: f64,
+    seconds: f64,
+    n_tokens: f64,
 }
 
 pub(super) fn series(path: &Path, max: usize) -> io::Result<Series> {
@@ -107,13 +112,17 @@ pub(super) fn series(path: &Path, max: usize) -> io::Result<Series> {
             series.notes.push(json!({"step": step, "kind": kind, "reason": reason}));
         };
         match &event {
-            Event::Step { step, loss, rate, grad_norm, tokens_per_second, .. } => points.push(Point {
-                step: *step,
-                loss: *loss,
-                rate: *rate,
-                grad_norm: *grad_norm,
-                tokens_per_second: *tokens_per_second,
-            }),
+            Event::Step { step, loss, rate, grad_norm, n_tokens, tokens_per_second, seconds, .. } => {
+                points.push(Point {
+                    step: *step,
+                    loss: *loss,
+                    rate: *rate,
+                    grad_norm: *grad_norm,
+                    tokens_per_second: *tokens_per_second,
+                    seconds: *seconds,
+                    n_tokens: *n_tokens,
+                });
+            }
             Event::Evaluated { .. } => series.evaluations.push(without_kind(as_it_is())),
             Event::Sample { .. } => series.samples.push(without_kind(as_it_is())),
             Event::LeftOut { step, reason } => note(*step, "left_out", Some(reason)),
@@ -139,15 +148,18 @@ fn without_kind(mut event: Json) -> Json {
     event
 }
 
-/// Each point stands for as many steps as needed, with their means; its step is the last of them.
+/// Each point stands for as many steps as needed, with their means; it stands where the last of them does.
 fn thin(points: &[Point], max: usize, series: &mut Series) {
     for part in points.chunks(points.len().div_ceil(max).max(1)) {
+        let Some(last) = part.last() else { continue };
         let mean = |of: fn(&Point) -> f64| {
             let finite = part.iter().map(of).filter(|x| x.is_finite());
             let (n, sum) = finite.fold((0u32, 0.0), |(n, sum), x| (n + 1, sum + x));
             sum / f64::from(n.max(1))
         };
-        series.steps.push(part.last().map_or(0, |point| point.step));
+        series.steps.push(last.step);
+        series.seconds.push(last.seconds);
+        series.n_tokens.push(last.n_tokens);
         series.loss.push(mean(|point| point.loss));
         series.rate.push(mean(|point| point.rate));
         series.grad_norm.push(mean(|point| point.grad_norm));
@@ -186,6 +198,7 @@ mod tests {
         let series = series(&path, 30).expect("read");
         assert_eq!((series.n_lines, series.steps.len()), (103, 30));
         assert_eq!((series.steps[0], series.steps[29]), (2, 60));
+        assert_eq!((series.seconds[29], series.n_tokens[29]), (30.0, 60.0 * 64.0));
         assert!((series.loss[0] - 9.985).abs() < 1e-9, "{:?}", series.loss);
         assert_eq!(series.notes[0]["kind"], "rolled_back");
         assert_eq!(series.samples[0], json!({"step": 60, "prompt": "a", "text": "b"}));
@@ -201,6 +214,7 @@ mod tests {
         let progress = progress(dir.path());
         assert!(progress.has_begun);
         assert_eq!((progress.step, progress.n_steps, progress.bits_per_byte), (2000, 0, Some(3.5)));
+        assert_eq!((progress.held_out_loss, progress.accuracy), (Some(9.0), None));
         assert_eq!((progress.seconds, progress.seconds_left), (Some(1000.0), Some(0.0)));
         let nothing = tempfile::tempdir().expect("a folder");
         assert_eq!(super::progress(nothing.path()), Progress::default());

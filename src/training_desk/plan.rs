@@ -59,11 +59,12 @@ pub(super) fn read(printed: &str) -> Option<Plan> {
     }
     let step_tokens = settings["batch_rows"].as_u64().zip(settings["n_batches"].as_u64());
     lines.extend(step_tokens.map(|(rows, n)| ("step_tokens".to_owned(), Json::from(rows * n))));
+    // Rates are kept in single precision, of which more digits say nothing.
     let optimizer = &settings["optimizer"];
+    let rate = |key: &str| (optimizer[key].as_f64()? as f32).to_string().parse::<f64>().ok();
     for key in ["lr", "muon_lr", "embedding_lr", "output_lr"] {
-        if !optimizer[key].is_null() {
-            lines.push((key.to_owned(), optimizer[key].clone()));
-        }
+        let others = rate(key).filter(|&rate_of| key == "lr" || Some(rate_of) != rate("lr"));
+        lines.extend(others.map(|rate| (key.to_owned(), Json::from(rate))));
     }
     lines.extend(event("data").map(data_lines).unwrap_or_default());
     Some(Plan {

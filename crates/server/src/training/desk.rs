@@ -124,8 +124,12 @@ pub struct Progress {
     pub n_steps: u64,
     /// Of the last step, in nats.
     pub loss: Option<f64>,
+    /// Of the last evaluation, in nats.
+    pub held_out_loss: Option<f64>,
     /// Of the last evaluation.
     pub bits_per_byte: Option<f64>,
+    /// Of the last evaluation.
+    pub accuracy: Option<f64>,
     /// Of the last step.
     pub tokens_per_second: Option<f64>,
     /// Until the last step, as far as can be said.
@@ -149,8 +153,12 @@ pub struct Series {
     pub rate: Vec<f64>,
     /// the gradient's length,
     pub grad_norm: Vec<f64>,
-    /// and its speed.
+    /// its speed,
     pub tokens_per_second: Vec<f64>,
+    /// the seconds of training until its end,
+    pub seconds: Vec<f64>,
+    /// and the tokens.
+    pub n_tokens: Vec<f64>,
     /// Evaluations as the log has them.
     pub evaluations: Vec<Json>,
     /// Samples as the log has them, the newest.

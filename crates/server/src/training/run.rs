@@ -128,7 +128,9 @@ impl Training {
             }
         };
         set("loss", progress.loss);
+        set("held_out_loss", progress.held_out_loss);
         set("bits_per_byte", progress.bits_per_byte);
+        set("accuracy", progress.accuracy);
         set("n_tokens", progress.n_tokens);
         set("seconds", progress.seconds);
         if job.status == JobStatus::Running || job.status == JobStatus::Ending {

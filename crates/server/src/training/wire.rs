@@ -125,6 +125,8 @@ pub(super) fn series_json(series: Series) -> Json {
         "rate": series.rate,
         "grad_norm": series.grad_norm,
         "tokens_per_second": series.tokens_per_second,
+        "seconds": series.seconds,
+        "n_tokens": series.n_tokens,
         "evaluations": series.evaluations,
         "samples": series.samples,
         "notes": series.notes,
