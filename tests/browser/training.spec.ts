@@ -181,7 +181,7 @@ test('runs are compared on one plot, and deleted when they are not needed', asyn
   await page.reload();
   await expect(page.locator('ul.legend').first()).toContainText('animals <i>one</i>');
   await expect(page.getByRole('row', { name: /Tokens to train on/ })).toContainText('20,000,000');
-  await page.getByRole('link', { name: 'long' }).click();
+  await page.getByRole('link', { name: 'long', exact: true }).click();
   await page.getByRole('button', { name: 'More about this run' }).click();
   await page.getByRole('menuitem', { name: 'Delete' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();

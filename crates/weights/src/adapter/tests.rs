@@ -6,8 +6,15 @@ use super::*;
 use crate::gguf::{Array, GgufWriter};
 use crate::tiny_model::TinyModel;
 
+/// With an output of its own, so that the embeddings may have an adapter.
+fn llama() -> TinyModel {
+    let mut model = TinyModel::llama();
+    model.add("output.weight", &[10, 32]);
+    model
+}
+
 fn base() -> (Gguf, ModelConfig) {
-    let gguf = TinyModel::llama().build();
+    let gguf = llama().build();
     let config = ModelConfig::from_gguf(&gguf).unwrap();
     (gguf, config)
 }
@@ -46,7 +53,7 @@ fn what_is_written_is_read_and_fits() {
     );
     let (gguf, config) = base();
     let fitted = adapter.fit(&config).unwrap();
-    assert_eq!(fitted.len(), 1 + 2 * 7, "the embeddings and seven matrices of each layer");
+    assert_eq!(fitted.len(), 2 + 2 * 7, "embeddings, output and seven matrices of each layer");
     for FittedPair { spec, pair } in fitted {
         assert_eq!((&spec.name, pair.rank, adapter.factor(pair)), (&pair.tensor, 4, 0.5));
     }
@@ -58,7 +65,7 @@ fn ranks_may_differ_and_an_alpha_of_zero_is_a_factor_of_one() {
     let mut file = written(4);
     file.tensor("blk.1.ffn_up.weight.lora_a").shape = vec![1, 32];
     file.tensor("blk.1.ffn_up.weight.lora_b").shape = vec![64, 1];
-    assert_eq!(fit(&file), Ok(15));
+    assert_eq!(fit(&file), Ok(16));
     file.unset("adapter.lora.alpha");
     let adapter = read(&file).unwrap();
     assert!(adapter.pairs.iter().all(|pair| adapter.factor(pair) == 1.0));
@@ -172,7 +179,7 @@ fn an_adapter_for_another_model_is_told_where_they_differ() {
 #[test]
 fn another_base_of_the_same_shape_is_warned_of() {
     let adapter = read(&written(2)).unwrap();
-    let mut other = TinyModel::llama();
+    let mut other = llama();
     other.tensor("blk.1.ffn_up.weight").ty = TensorType::F16;
     let warning = adapter.base_warning(&other.build()).unwrap();
     assert!(warning.contains("made for another file") && !warning.contains('\n'), "{warning}");
