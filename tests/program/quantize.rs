@@ -139,18 +139,28 @@ fn interrupt(child: &std::process::Child) {
 fn ctrl_c_leaves_nothing_behind() {
     let home = tempfile::tempdir().expect("a folder");
     let out = home.path().join("out.gguf");
-    let mut child = daybreak(home.path())
-        .args(["quantize", str(&model()), str(&out), "Q5_1", "--allow-requantize", "--threads", "1"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while files(home.path()).is_empty() {
-        assert!(Instant::now() < deadline, "it does not begin to write");
-        std::thread::yield_now();
-    }
-    interrupt(&child);
-    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    // A machine that is busy with other tests may let it come to its end first.
+    let was_interrupted = (0..10).any(|_| {
+        let mut child = daybreak(home.path())
+            .args(["quantize", str(&model()), str(&out), "Q5_1", "--allow-requantize", "--threads", "1"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while files(home.path()).is_empty() {
+            assert!(Instant::now() < deadline, "it does not begin to write");
+            std::thread::yield_now();
+        }
+        interrupt(&child);
+        let code = child.wait().expect("it ends").code();
+        if code == Some(0) {
+            std::fs::remove_file(&out).expect("it was written");
+            return false;
+        }
+        assert_eq!(code, Some(130));
+        true
+    });
+    assert!(was_interrupted, "ten models were written before they could be interrupted");
     assert_eq!(files(home.path()), [""; 0]);
 }
 

@@ -49,20 +49,26 @@ async fn nothing_acknowledged_and_no_more_than_a_second_of_an_answer_is_lost() {
         // As long as the context allows: the fastest machine is not to be done before the kill.
         let mut settings = crate::api::endless();
         settings["max_tokens"] = json!(8000);
-        let id = conversation(address, settings).await;
-        let (user, answer) =
-            say(address, &id, &words(None, &format!("Write a very long story, part {round}."))).await;
-        let mut events = follow(address, &answer, 0).await;
+        let mut attempts = 0..10;
         // What has been seen, and when.
-        let mut seen: Vec<(Instant, Value)> = Vec::new();
-        let until = Instant::now() + Duration::from_millis(1500 + 370 * round);
-        while Instant::now() < until {
-            match tokio::time::timeout_at(until.into(), events.next()).await {
-                Ok(Some(event)) => seen.push((Instant::now(), event)),
-                Ok(None) => panic!("the answer ended before it could be interrupted"),
-                Err(_) => break,
+        let (id, user, answer, seen) = 'attempt: loop {
+            attempts.next().expect("ten answers ended before they could be interrupted");
+            let id = conversation(address, settings.clone()).await;
+            let question = words(None, &format!("Write a very long story, part {round}."));
+            let (user, answer) = say(address, &id, &question).await;
+            let mut events = follow(address, &answer, 0).await;
+            let mut seen: Vec<(Instant, Value)> = Vec::new();
+            let until = Instant::now() + Duration::from_millis(1500 + 370 * round);
+            while Instant::now() < until {
+                match tokio::time::timeout_at(until.into(), events.next()).await {
+                    Ok(Some(event)) => seen.push((Instant::now(), event)),
+                    // Whatever is drawn, now and then it is the end.
+                    Ok(None) => continue 'attempt,
+                    Err(_) => break,
+                }
             }
-        }
+            break (id, user, answer, seen);
+        };
         child.kill().unwrap(); // SIGKILL
         let killed = Instant::now();
         child.wait().unwrap();
