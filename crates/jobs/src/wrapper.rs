@@ -10,6 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::folder::{Exit, Folder, Processes};
 use crate::process::Process;
 
@@ -27,6 +29,7 @@ const OOM_SCORE: &str = "500";
 pub fn run(folder: &Path, niceness: i32, command: &[OsString]) -> io::Result<u8> {
     let folder = Folder::new(folder.to_owned());
     let _lock = lock(&folder)?;
+    catch_signals()?;
     // Fails where this process leads a group already, and is then detached as it is.
     let _ = rustix::process::setsid();
     lower_priority(niceness);
@@ -49,6 +52,17 @@ pub fn run(folder: &Path, niceness: i32, command: &[OsString]) -> io::Result<u8>
     };
     folder.write_exit(&exit)?;
     Ok(exit.as_code())
+}
+
+/// What ends a command does not end this process before it: at the end of a session both hear of it. And what is caught
+/// here has its usual effect in the command, even if the server was started where it is ignored (by a script with `&`).
+fn catch_signals() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    // Caught until the process ends, whether anybody listens or not.
+    drop(signal(SignalKind::interrupt())?);
+    drop(signal(SignalKind::terminate())?);
+    Ok(())
 }
 
 impl Exit {

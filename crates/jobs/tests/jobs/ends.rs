@@ -135,3 +135,22 @@ async fn a_job_is_deleted_with_its_folder_but_not_while_it_is_going() {
     assert!(!world.jobs.folder(id).exists());
     assert!(world.jobs.get(world.owner, id).await.is_err());
 }
+
+#[tokio::test]
+async fn a_command_hears_that_it_is_to_end_also_where_the_server_would_not() {
+    // As a script does with what it starts in the background.
+    let deaf = ["env", "--ignore-signal=INT", "--ignore-signal=TERM"];
+    let world = world_with(|config| drop(config.wrapper.splice(0..0, deaf.map(Into::into)))).await;
+    let paused = world.order(UNTIL_INTERRUPTED).await;
+    world.until_printed(paused, "begun").await;
+    world.jobs.interrupt(world.owner, paused, JobWish::Pause).await.unwrap();
+    assert_eq!(world.until(paused, JobStatus::Paused).await.exit_code, Some(130));
+    // Wrapper and command are told to end by the system, and the wrapper still tells of it.
+    let ended = world.order(UNTIL_INTERRUPTED).await;
+    world.until_printed(ended, "begun").await;
+    for which in ["wrapper", "command"] {
+        assert!(world.process(ended, which).signal(rustix::process::Signal::TERM).unwrap());
+    }
+    let job = world.until(ended, JobStatus::Lost).await;
+    assert!(job.reason.unwrap().contains("signal 15"));
+}

@@ -104,7 +104,7 @@ impl World {
 }
 
 pub(crate) fn shell(script: &str) -> Vec<String> {
-    ["env", "--default-signal=INT", "sh", "-c", script].map(str::to_owned).to_vec()
+    ["sh", "-c", script].map(str::to_owned).to_vec()
 }
 
 pub(crate) async fn until(mut holds: impl FnMut() -> bool) {

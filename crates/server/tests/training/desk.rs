@@ -38,7 +38,7 @@ impl Shell {
 }
 
 fn shell(script: &str, args: &[String]) -> Vec<String> {
-    let command = ["env", "--default-signal=INT", "sh", "-c", script].map(str::to_owned);
+    let command = ["sh", "-c", script].map(str::to_owned);
     command.into_iter().chain(args.iter().cloned()).collect()
 }
 
