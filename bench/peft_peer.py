@@ -4,12 +4,10 @@
 """
 
 import argparse
-import json
-import time
 
 import torch
 from peft import LoraConfig, get_peft_model
-from torch_peer import peak_memory
+from torch_peer import report
 from transformers import AutoModelForCausalLM
 
 
@@ -44,22 +42,7 @@ def main():
         optimizer.zero_grad(set_to_none=True)
         return loss.item()
 
-    step()
-    times = []
-    for _ in range(args.steps):
-        start = time.perf_counter()
-        loss = step()
-        times.append(time.perf_counter() - start)
-    times.sort()
-    n_tokens = args.sequences * args.seq_len
-    print(json.dumps({
-        "tokens_per_second": n_tokens / times[len(times) // 2],
-        "best_tokens_per_second": n_tokens / times[0],
-        "peak_memory_bytes": peak_memory(),
-        "n_parameters": sum(p.numel() for p in learnt),
-        "loss": loss,
-        "torch": torch.__version__,
-    }))
+    report(step, 1, args.steps, args.sequences * args.seq_len, learnt)
 
 
 main()

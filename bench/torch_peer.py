@@ -6,7 +6,6 @@
 import argparse
 import contextlib
 import json
-import os
 import time
 
 import torch
@@ -90,6 +89,27 @@ def peak_memory():
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
+def report(step, warm_up, n_steps, n_tokens, parameters):
+    """Times steps of so many tokens, which give their loss, and prints what came of it."""
+    for _ in range(warm_up):
+        step()
+    times = []
+    for _ in range(n_steps):
+        start = time.perf_counter()
+        loss = step()
+        times.append(time.perf_counter() - start)
+    times.sort()
+    print(json.dumps({
+        "tokens_per_second": n_tokens / times[len(times) // 2],
+        "best_tokens_per_second": n_tokens / times[0],
+        "peak_memory_bytes": peak_memory(),
+        "n_parameters": sum(p.numel() for p in parameters),
+        "loss": loss,
+        "torch": torch.__version__,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--depth", type=int, default=4)
@@ -119,24 +139,7 @@ def main():
         optimizer.zero_grad(set_to_none=True)
         return loss.item()
 
-    for _ in range(2):
-        step()
-    times = []
-    for _ in range(args.steps):
-        start = time.perf_counter()
-        loss = step()
-        times.append(time.perf_counter() - start)
-    times.sort()
-    print(json.dumps({
-        "tokens_per_second": args.batch * args.seq_len / times[len(times) // 2],
-        "best_tokens_per_second": args.batch * args.seq_len / times[0],
-        "peak_memory_bytes": peak_memory(),
-        "n_parameters": sum(p.numel() for p in model.parameters()),
-        "loss": loss,
-        "torch": torch.__version__,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "pid": os.getpid(),
-    }))
+    report(step, 2, args.steps, args.batch * args.seq_len, model.parameters())
 
 
 if __name__ == "__main__":

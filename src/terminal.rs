@@ -1,6 +1,6 @@
 //! What the commands share about the terminal they run in.
 
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 
 use anyhow::{Context, Result, bail};
 
@@ -89,6 +89,25 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
 /// Model output for a terminal: newlines and tabs stay, other control characters do not.
 pub(crate) fn without_control_characters(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
+/// Columns as wide as their widest cell, two blanks apart; those of `right` are numbers.
+pub(crate) fn table<const N: usize>(
+    out: &mut impl Write,
+    head: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    right: &[usize],
+) -> Result<()> {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in &rows {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+        });
+        writeln!(out, "{}", cells.collect::<Vec<String>>().join("  ").trim_end())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

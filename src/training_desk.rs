@@ -15,6 +15,7 @@ use server::{
     DataKind, MadeModel, ModelKind, Order, Plan, PreviewOrder, Progress, Recipe, Series, TrainingConfig,
     TrainingDesk, TrainingLimits,
 };
+use trainer::{ADAPTER_FILE, MODEL_FILE};
 
 use crate::cli::Cli;
 
@@ -94,12 +95,8 @@ impl TrainingDesk for Desk {
     }
 
     fn go_on(&self, folder: &Path, settings: &Map<String, Json>) -> Option<Vec<String>> {
-        let mut checkpoints = std::fs::read_dir(folder.join("checkpoints")).ok()?.flatten();
-        // One that is being written begins with a dot.
-        let is_one = |name: OsString| {
-            name.to_str().is_some_and(|name| !name.starts_with('.') && name.ends_with(".gguf"))
-        };
-        if !folder.join("run.json").exists() || !checkpoints.any(|entry| is_one(entry.file_name())) {
+        // Written last: a run that has it has its first checkpoint.
+        if !trainer::RunFile::is_in(folder) {
             return None;
         }
         let mut command = self.train("resume");
@@ -147,7 +144,7 @@ impl TrainingDesk for Desk {
     }
 
     fn model(&self, folder: &Path) -> Option<MadeModel> {
-        let files = [("model.gguf", ModelKind::Model), ("adapter.gguf", ModelKind::Adapter)];
+        let files = [(MODEL_FILE, ModelKind::Model), (ADAPTER_FILE, ModelKind::Adapter)];
         let made = files.map(|(name, kind)| MadeModel { path: folder.join(name), kind });
         made.into_iter().find(|made| made.path.is_file())
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli;
 use crate::config::ModelSettings;
-use crate::terminal::{human_bytes, printable};
+use crate::terminal::{human_bytes, printable, table};
 
 pub(crate) fn models(args: cli::Models) -> Result<()> {
     let settings = ModelSettings::new(&args.data)?;
@@ -29,7 +29,7 @@ pub(crate) fn models(args: cli::Models) -> Result<()> {
                 model.path().display().to_string(),
             ]
         });
-        print_table(&mut out, ["NAME", "SIZE", "FROM", "PATH"], rows.collect())?;
+        table(&mut out, ["NAME", "SIZE", "FROM", "PATH"], rows, &[])?;
     }
     if args.all {
         let rows = settings.library.catalog().entries().iter().map(|entry| {
@@ -41,7 +41,7 @@ pub(crate) fn models(args: cli::Models) -> Result<()> {
             }]
         });
         writeln!(out, "\nIn the catalog (daybreak pull NAME):")?;
-        print_table(&mut out, ["NAME", "SIZE", "LANGUAGES", "LICENCE"], rows.collect())?;
+        table(&mut out, ["NAME", "SIZE", "LANGUAGES", "LICENCE"], rows, &[])?;
     }
     Ok(())
 }
@@ -74,20 +74,4 @@ fn origin(origin: Origin) -> &'static str {
         Origin::LmStudio => "LM Studio",
         Origin::File => "file",
     }
-}
-
-/// Columns as wide as their widest cell, two blanks apart.
-fn print_table<const N: usize>(out: &mut impl Write, head: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
-    let mut widths = head.map(|cell| cell.chars().count());
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in std::iter::once(head.map(str::to_owned)).chain(rows) {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
-    }
-    Ok(())
 }

@@ -8,8 +8,12 @@ use serde_json::{Value as Json, json};
 use server::{Progress, Series};
 use trainer::{Event, RunFile};
 
-/// Bytes at the end of a log in which the last steps are looked for, and where need be the last evaluation.
-const TAILS: [u64; 2] = [64 << 10, 1 << 20];
+/// Bytes at the end of a log in which the last steps are looked for,
+const STEPS_WITHIN: u64 = 64 << 10;
+/// and the last evaluation: many steps lie between two, and whoever follows a run asks twice a second.
+const EVALUATION_WITHIN: u64 = 1 << 20;
+/// What the line of an evaluation begins with.
+const EVALUATED: &[u8] = b"{\"event\":\"evaluated\"";
 /// Steps over which the speed is measured that the time left follows from.
 const SPEED_OVER: usize = 50;
 /// The newest samples that are told.
@@ -22,12 +26,12 @@ pub(super) fn progress(folder: &Path) -> Progress {
         progress.n_steps = file.settings.n_steps;
     }
     let path = folder.join("log.jsonl");
-    for n_bytes in TAILS {
-        let (events, is_whole) = tail(&path, n_bytes).unwrap_or_default();
-        tell(&events, &mut progress);
-        if is_whole || progress.held_out_loss.is_some() {
-            break;
-        }
+    let (events, is_whole) = tail(&path, STEPS_WITHIN, |_| true).unwrap_or_default();
+    tell(&events, &mut progress);
+    if !is_whole && progress.held_out_loss.is_none() {
+        let is_evaluation = |line: &[u8]| line.starts_with(EVALUATED);
+        let (evaluations, _) = tail(&path, EVALUATION_WITHIN, is_evaluation).unwrap_or_default();
+        tell(&evaluations, &mut progress);
     }
     progress
 }
@@ -62,8 +66,8 @@ fn tell(events: &[Event], progress: &mut Progress) {
     }
 }
 
-/// The whole lines at the end of a log, and whether these are all.
-fn tail(path: &Path, n_bytes: u64) -> io::Result<(Vec<Event>, bool)> {
+/// Events of the lines at the end of a log that are wanted, and whether these are all of its lines.
+fn tail(path: &Path, n_bytes: u64, wanted: fn(&[u8]) -> bool) -> io::Result<(Vec<Event>, bool)> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), true)),
         file => file?,
@@ -75,7 +79,8 @@ fn tail(path: &Path, n_bytes: u64) -> io::Result<(Vec<Event>, bool)> {
     file.take(n_bytes).read_to_end(&mut bytes)?;
     // Of the first line the beginning is missing, of the last the end.
     let lines = bytes.split(|&byte| byte == b'\n').skip(usize::from(!is_whole));
-    Ok((lines.filter_map(|line| serde_json::from_slice(line).ok()).collect(), is_whole))
+    let events = lines.filter(|line| wanted(line)).filter_map(|line| serde_json::from_slice(line).ok());
+    Ok((events.collect(), is_whole))
 }
 
 /// One step, as it is drawn.

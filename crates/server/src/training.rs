@@ -118,6 +118,7 @@ pub(crate) fn open(config: &ServerConfig, store: &Store) -> Result<Option<Arc<Tr
     let jobs = Jobs::open(store.clone(), jobs)?;
     trials::clear(&jobs);
     let datasets = data_dir.join("datasets");
+    datasets::clear(&datasets);
     Ok(Some(Arc::new(Training { config: training, jobs, datasets, trial: Semaphore::new(1) })))
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use weights::{
-    GgufWriter, ModelConfig, TensorRole, TensorSpec, TensorType, adapter_metadata, lora_tensors, tensor_specs,
+    Gguf, GgufWriter, ModelConfig, TensorRole, TensorSpec, TensorType, adapter_metadata, lora_tensors,
+    tensor_specs,
 };
 
 use crate::checkpoint::{CheckpointError, dims};
@@ -66,7 +67,23 @@ pub fn lora_targets(list: &str) -> Result<Vec<String>, UnknownTarget> {
     Ok(NAMES.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(name, _)| (*name).to_owned()).collect())
 }
 
+/// An adapter's alpha where nobody says otherwise, in ranks.
+const ALPHA: f32 = 2.0;
+
 impl LoraSettings {
+    /// An adapter for a model file. Without an alpha that is twice the rank.
+    #[must_use]
+    pub fn new(
+        rank: usize,
+        alpha: Option<f32>,
+        targets: Vec<String>,
+        base: PathBuf,
+        model: &Gguf,
+    ) -> LoraSettings {
+        let alpha = alpha.unwrap_or(ALPHA * rank as f32);
+        LoraSettings { rank, alpha, targets, base, fingerprint: model.fingerprint() }
+    }
+
     /// What B · A is multiplied by.
     #[must_use]
     pub fn factor(&self) -> f32 {

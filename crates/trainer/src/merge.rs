@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use kernels::{Matrix, Pool, Precision, Store, WeightType, dequantize, matmul};
+use kernels::{Matrix, Pool, Precision, Store, dequantize, matmul};
 use weights::{Adapter, AdapterError, ModelConfig, ScaledAdapter, TensorInfo, TensorRole};
+
+use crate::parameters::type_of;
 
 /// What adapters add to a model's matrices.
 pub struct Merge {
@@ -76,7 +78,6 @@ impl Merge {
 
 fn floats(adapter: &Adapter, info: &TensorInfo) -> Vec<f32> {
     let mut values = vec![0.0; info.n_elements() as usize];
-    let ty = WeightType::ALL.into_iter().find(|ty| ty.name() == info.kind.name());
-    dequantize(ty.expect("checked when the adapter was read"), adapter.gguf().bytes(info), &mut values);
+    dequantize(type_of(info), adapter.gguf().bytes(info), &mut values);
     values
 }

@@ -147,10 +147,15 @@ pub(crate) fn checked_type(
     gguf: &Gguf,
     info: &TensorInfo,
 ) -> Result<WeightType, ParametersError> {
-    let ty = info.kind.loadable().expect("checked");
-    let ty = WeightType::ALL.into_iter().find(|known| known.name() == ty.name());
-    let ty = ty.expect("the kernels know every type that can be loaded");
+    let ty = type_of(info);
     let numbers = |source| ParametersError::Numbers { name: info.name.clone(), source };
     kernels::check_finite(pool, ty, gguf.bytes(info)).map_err(numbers)?;
     Ok(ty)
+}
+
+/// The number format of a tensor, which must be one that can be loaded.
+pub(crate) fn type_of(info: &TensorInfo) -> WeightType {
+    let ty = info.kind.loadable().expect("checked when the file was opened");
+    let ty = WeightType::ALL.into_iter().find(|known| known.name() == ty.name());
+    ty.expect("the kernels know every type that can be loaded")
 }

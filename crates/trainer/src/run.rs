@@ -25,6 +25,7 @@ use crate::checkpoint::{
 };
 use crate::lora::LoraSettings;
 use crate::rows::Rows;
+use crate::run_file::{ADAPTER_FILE, MODEL_FILE};
 use crate::training::{Anomaly, Training};
 
 /// What happens in a run, as its log has it.
@@ -207,8 +208,8 @@ impl Outcome<'_> {
     #[must_use]
     pub fn file_name(&self) -> &'static str {
         match self {
-            Outcome::Model(_) => "model.gguf",
-            Outcome::Adapter(_) => "adapter.gguf",
+            Outcome::Model(_) => MODEL_FILE,
+            Outcome::Adapter(_) => ADAPTER_FILE,
         }
     }
 }

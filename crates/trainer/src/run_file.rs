@@ -13,6 +13,10 @@ use crate::training::LoopSettings;
 
 const VERSION: u32 = 1;
 const NAME: &str = "run.json";
+/// What comes out of a run where a model was learnt,
+pub const MODEL_FILE: &str = "model.gguf";
+/// and where it was an adapter.
+pub const ADAPTER_FILE: &str = "adapter.gguf";
 
 /// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +100,18 @@ impl RunFile {
             model_type,
             lora: None,
         }
+    }
+
+    /// Whether a folder holds a run that can go on.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(NAME).exists()
+    }
+
+    /// The name of the file that comes out of the run.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        if self.lora.is_some() { ADAPTER_FILE } else { MODEL_FILE }
     }
 
     /// Reads the file of a run's folder.

@@ -94,7 +94,7 @@ pub(super) fn recipe(args: &cli::TrainRecipe) -> Result<()> {
             println!("{} is there", folder.join(stage.outcome).display());
             continue;
         }
-        let has_begun = folder.join("run.json").exists();
+        let has_begun = trainer::RunFile::is_in(&folder);
         let words = if has_begun {
             vec!["train".into(), "resume".into(), text(&folder)?]
         } else {
@@ -140,14 +140,8 @@ fn step(args: &cli::TrainRecipe, mut words: Vec<String>) -> Result<()> {
     if args.watch.json {
         words.push("--json".to_owned());
     }
-    let shown: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    println!("\n$ daybreak {}", shown.join(" "));
+    println!("\n$ daybreak {}", shlex::try_join(words.iter().map(String::as_str))?);
     let cli = Cli::try_parse_from(std::iter::once("daybreak".to_owned()).chain(words))?;
     let Command::Train(of) = cli.command else { unreachable!("every stage is one of `daybreak train`") };
     train(of)
-}
-
-/// As a shell would want it.
-fn quoted(word: &str) -> String {
-    if word.contains([' ', '?']) { format!("\"{word}\"") } else { word.to_owned() }
 }

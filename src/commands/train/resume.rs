@@ -27,8 +27,7 @@ pub(super) fn resume(args: &cli::TrainResume) -> Result<()> {
             folder.join("data").display()
         );
     }
-    let outcome = if file.lora.is_some() { "adapter.gguf" } else { "model.gguf" };
-    let model = folder.join(outcome);
+    let model = folder.join(file.outcome());
     if state.is_done && model.exists() {
         match state.step < file.settings.n_steps {
             true => println!("the run ended early, after {} steps: {}", state.step, model.display()),

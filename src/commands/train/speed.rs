@@ -114,13 +114,7 @@ fn adapter(
     let path = ModelSettings::new(&args.data)?.library.resolve(model)?.path().to_owned();
     let gguf = Gguf::open(&path)?;
     let config = ModelConfig::from_gguf(&gguf)?;
-    let lora = LoraSettings {
-        rank,
-        alpha: 2.0 * rank as f32,
-        targets: trainer::lora_targets("all")?,
-        fingerprint: gguf.fingerprint(),
-        base: path,
-    };
+    let lora = LoraSettings::new(rank, None, trainer::lora_targets("all")?, path, &gguf);
     let frozen = Some(Arc::new(Frozen::new(pool, Arc::new(gguf), &config)?));
     let base = Base { header: Vec::new(), parameters: lora.initial(&config, 1), config, frozen };
     Ok((base, Some(lora)))

@@ -28,8 +28,6 @@ const WARMUP_SHARE: f64 = 0.03;
 /// How much faster an adapter learns than all weights would, where nobody says otherwise; about so much was best for many
 /// models (Schulman et al. 2025, "LoRA Without Regret").
 const LORA_LR: f64 = 10.0;
-/// An adapter's alpha, in ranks.
-const LORA_ALPHA: f64 = 2.0;
 /// Questions for the model, where none was given.
 const DEFAULT_SAMPLES: [&str; 2] = ["Who are you?", "你好！"];
 
@@ -143,15 +141,10 @@ fn tune(args: &cli::TuneArgs, teaching: &Teaching) -> Result<()> {
 }
 
 fn lora_settings(args: &cli::TuneArgs, rank: u16, model: &OpenModel) -> Result<LoraSettings> {
-    let alpha = args.lora_alpha.unwrap_or(LORA_ALPHA * f64::from(rank));
     let base = model.path.canonicalize().with_context(|| format!("{}", model.path.display()))?;
-    Ok(LoraSettings {
-        rank: usize::from(rank),
-        alpha: alpha as f32,
-        targets: trainer::lora_targets(&args.lora_targets)?,
-        base,
-        fingerprint: model.gguf.fingerprint(),
-    })
+    let targets = trainer::lora_targets(&args.lora_targets)?;
+    let alpha = args.lora_alpha.map(|alpha| alpha as f32);
+    Ok(LoraSettings::new(usize::from(rank), alpha, targets, base, &model.gguf))
 }
 
 /// What is learnt: all weights, or an adapter beside weights that stay as they are.

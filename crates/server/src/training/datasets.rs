@@ -27,6 +27,19 @@ const MAX_NAME_BYTES: usize = 200;
 /// How files begin whose upload is not complete; nobody else's name may begin so.
 const INCOMPLETE: &str = ".upload-";
 
+/// Removes what uploads have left that were cut off with the server.
+pub(super) fn clear(datasets: &Path) {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    for dataset in entries(datasets) {
+        for file in entries(&dataset.path()) {
+            if file.file_name().to_string_lossy().starts_with(INCOMPLETE) {
+                // Tried again at the next start.
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+}
+
 /// A dataset.
 #[derive(Debug)]
 pub(super) struct Dataset {

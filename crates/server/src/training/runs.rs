@@ -13,7 +13,7 @@ use store::{Job, JobId, JobStatus, JobWish};
 
 use super::desk::{ModelKind, Order};
 use super::run::Run;
-use super::wire::{LogRequest, RenameRequest, RunRequest, SeriesRequest, series_json};
+use super::wire::{LogRequest, PlanRequest, RenameRequest, RunRequest, SeriesRequest, series_json};
 use super::{Training, of, orders};
 use crate::app::extract::{PathId, QueryOf};
 use crate::app::owner;
@@ -46,17 +46,18 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Body<Json>), ApiError> {
     let training = of(&state)?;
     let owner = owner(&state);
-    let recipe = training.recipe(&request.recipe)?;
-    let mut run = Run::new(recipe, training.settings(recipe, request.settings)?);
-    run.base = orders::base(&state, &training, owner, recipe, request.base).await?;
-    let dataset = training.dataset_with_files(&request.dataset)?;
+    let RunRequest { name, what: PlanRequest { recipe, dataset, base, settings } } = request;
+    let recipe = training.recipe(&recipe)?;
+    let mut run = Run::new(recipe, training.settings(recipe, settings)?);
+    run.base = orders::base(&state, &training, owner, recipe, base).await?;
+    let dataset = training.dataset_with_files(&dataset)?;
     run.n_data_files = dataset.files.len();
     run.data_bytes = dataset.bytes();
     run.dataset = dataset.name;
-    run.folder = folder_name(&request.name);
+    run.folder = folder_name(&name);
     let id = JobId::new();
     let command = training.command(id, &run)?;
-    let new = JobOrder { name: request.name, purpose: run.to_json(), command };
+    let new = JobOrder { name, purpose: run.to_json(), command };
     let job = training.jobs.submit(owner, id, new).await?;
     Ok((StatusCode::CREATED, told(training, job).await?))
 }

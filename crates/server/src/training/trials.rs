@@ -1,7 +1,7 @@
 //! `POST …/plan` and `POST …/preview`: what a run would be, and what it would read, found out by a child process of low
 //! priority that is bounded in time and in what it prints, and that ends when nobody waits for it any more.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use axum::Json as Body;
@@ -10,8 +10,8 @@ use jobs::Jobs;
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
-use uuid::Uuid;
 
+use super::datasets::disk_error;
 use super::desk::{Order, PreviewOrder};
 use super::wire::{PlanRequest, PreviewRequest, plan_json};
 use super::{Training, of, orders};
@@ -48,13 +48,16 @@ pub(super) async fn plan(
     let settings = training.settings(recipe, request.settings)?;
     let base = orders::base(&state, &training, owner(&state), recipe, request.base).await?;
     let dataset = training.dataset_with_files(&request.dataset)?;
-    let folder = Scratch(training.jobs.root().join(format!("{FOLDER}{}", Uuid::now_v7())));
+    // What a child that is being killed still writes there goes at the next start.
+    let root = training.jobs.root();
+    let folder = tempfile::Builder::new().prefix(FOLDER).tempdir_in(root);
+    let folder = folder.map_err(|error| disk_error(root, error))?;
     let order = Order {
         recipe,
         settings: &settings,
         dataset: &dataset.path,
         base: base.as_ref().map(|base| Path::new(&base.path)),
-        folder: &folder.0,
+        folder: &folder.path().join("run"),
     };
     let command = training.config.desk.plan(&order);
     training.check(&command)?;
@@ -108,7 +111,7 @@ impl Training {
         };
         let work = async {
             let _turn = self.trial.acquire().await;
-            let started = |error| super::datasets::disk_error(Path::new("the trainer"), error);
+            let started = |error| disk_error(Path::new("the trainer"), error);
             let (program, first) =
                 self.config.background.split_first().ok_or(ApiError::Internal { reason: "no trainer" })?;
             let mut child = Command::new(program)
@@ -148,14 +151,4 @@ fn last_line(complaint: &str) -> String {
     let line = complaint.lines().rev().map(str::trim).find(|line| !line.is_empty());
     let line = line.unwrap_or("the trainer has failed without a word");
     line.strip_prefix("daybreak: ").unwrap_or(line).to_owned()
-}
-
-/// A folder that goes when it is dropped.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What a child that is being killed still writes goes at the next start.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

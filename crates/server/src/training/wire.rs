@@ -8,13 +8,9 @@ use super::desk::{DataKind, Plan, Recipe, Series, Setting, SettingKind};
 /// `POST /api/training/runs`.
 #[derive(Debug, Deserialize)]
 pub(super) struct RunRequest {
-    pub(super) recipe: String,
     pub(super) name: String,
-    pub(super) dataset: String,
-    #[serde(default)]
-    pub(super) base: Option<String>,
-    #[serde(default)]
-    pub(super) settings: Map<String, Json>,
+    #[serde(flatten)]
+    pub(super) what: PlanRequest,
 }
 
 /// `POST /api/training/plan`.

@@ -119,3 +119,15 @@ async fn training_is_for_who_has_signed_in() {
     let key = [("authorization", "Bearer sesame")];
     call(server.address, "GET", "/api/training/recipes", &key, vec![]).await.ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upload_left_that_ended_with_the_server_is_gone_after_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let books = dir.path().join("datasets/books");
+    std::fs::create_dir_all(&books).unwrap();
+    std::fs::write(books.join(".upload-0"), "cut o").unwrap();
+    std::fs::write(books.join("one.txt"), "whole").unwrap();
+    let _server = server_with(|_| {}, |config| config.data_dir = dir.path().to_path_buf()).await;
+    let left = std::fs::read_dir(&books).unwrap().flatten().map(|entry| entry.file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["one.txt"]);
+}

@@ -100,8 +100,8 @@ pub struct Comparison {
     pub difference: f64,
     /// Where the difference lies with a confidence of 95 %, as both saw the same documents.
     pub interval: Option<Interval>,
-    /// Whether more is better.
-    pub higher_is_better: bool,
+    /// What the figure is, and so whether more of it is better.
+    pub scale: Scale,
 }
 
 /// Documents of results from outside at most.
@@ -182,7 +182,10 @@ impl Comparison {
     /// Whether the second model is the better one.
     #[must_use]
     pub fn is_better(&self) -> bool {
-        if self.higher_is_better { self.difference > 0.0 } else { self.difference < 0.0 }
+        match self.scale {
+            Scale::Share => self.difference > 0.0,
+            Scale::Ratio | Scale::Perplexity => self.difference < 0.0,
+        }
     }
 }
 
@@ -242,7 +245,7 @@ pub fn compare(before: &TaskResult, after: &TaskResult) -> Result<Vec<Comparison
             after: after_metric.figure,
             difference,
             interval,
-            higher_is_better: after_metric.scale == Scale::Share,
+            scale: after_metric.scale,
         });
     }
     Ok(rows)

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use anyhow::Result;
-use trainer::eval::{Comparison, Figure, Interval, Results, TaskResult, built_in_tasks};
+use trainer::eval::{Comparison, Figure, Interval, Results, Scale, TaskResult, built_in_tasks};
 
-use crate::terminal::printable;
+use crate::terminal::{printable, table};
 
 /// The tasks that come with the program, one on each line.
 pub(super) fn list(out: &mut impl Write) -> Result<()> {
@@ -19,11 +19,11 @@ pub(super) fn list(out: &mut impl Write) -> Result<()> {
 /// The figures of one model.
 pub(super) fn results(out: &mut impl Write, results: &Results) -> Result<()> {
     let heads = ["task", "examples", "put as", "n", "figure", "value", "95 % interval"];
-    let mut rows = vec![heads.map(str::to_owned)];
+    let mut rows = Vec::new();
     for task in &results.tasks {
         for metric in &task.metrics {
             let Figure { value, interval, .. } = metric.figure;
-            let is_share = is_share(&metric.metric);
+            let is_share = metric.scale == Scale::Share;
             rows.push([
                 task.task.clone(),
                 task.num_fewshot.to_string(),
@@ -36,7 +36,7 @@ pub(super) fn results(out: &mut impl Write, results: &Results) -> Result<()> {
         }
     }
     writeln!(out, "{}", printable(results.model.as_bytes()))?;
-    table(out, &rows, &[1, 3, 5])?;
+    table(out, heads, rows, &[1, 3, 5])?;
     notes(out, &results.tasks)
 }
 
@@ -59,9 +59,9 @@ pub(super) fn comparison(
         "95 % interval",
         "",
     ];
-    let mut rows = vec![heads.map(str::to_owned)];
+    let mut rows = Vec::new();
     for change in changes {
-        let is_share = is_share(&change.metric);
+        let is_share = change.scale == Scale::Share;
         let figure = |figure: Figure| {
             let interval = figure.interval.map_or_else(String::new, |interval| between(interval, is_share));
             (number(figure.value, is_share), interval)
@@ -88,7 +88,7 @@ pub(super) fn comparison(
     }
     writeln!(out, "before: {}", printable(before.model.as_bytes()))?;
     writeln!(out, "after:  {}", printable(after.model.as_bytes()))?;
-    table(out, &rows, &[1, 3, 5, 7])?;
+    table(out, heads, rows, &[1, 3, 5, 7])?;
     writeln!(out, "better, worse: the interval of the change leaves out 0")?;
     for task in &after.tasks {
         let Some(other) = before.tasks.iter().find(|other| other.task == task.task) else { continue };
@@ -119,10 +119,6 @@ fn notes(out: &mut impl Write, tasks: &[TaskResult]) -> Result<()> {
     Ok(())
 }
 
-fn is_share(metric: &str) -> bool {
-    !matches!(metric, "bits_per_byte" | "byte_perplexity" | "word_perplexity")
-}
-
 fn number(value: f64, is_share: bool) -> String {
     if is_share { format!("{:.1} %", 100.0 * value) } else { format!("{value:.4}") }
 }
@@ -140,17 +136,4 @@ fn between(Interval { low, high }: Interval, is_share: bool) -> String {
 
 fn signed_between(Interval { low, high }: Interval, is_share: bool) -> String {
     format!("{} to {}", signed(low, is_share), signed(high, is_share))
-}
-
-/// Columns as wide as their longest cell; those of `right` are numbers.
-fn table<const N: usize>(out: &mut impl Write, rows: &[[String; N]], right: &[usize]) -> Result<()> {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    for row in rows {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:width$}") }
-        });
-        writeln!(out, "{}", cells.collect::<Vec<String>>().join("  ").trim_end())?;
-    }
-    Ok(())
 }
