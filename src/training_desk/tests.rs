@@ -71,11 +71,10 @@ fn a_dataset_is_its_folder_unless_a_walk_would_pass_a_file_by() {
 fn a_run_without_a_checkpoint_cannot_go_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let settings = Map::from_iter([("threads".to_owned(), 1.into())]);
-    assert_eq!(desk().go_on(dir.path(), &settings), None);
-    std::fs::write(dir.path().join("run.json"), "{}").expect("written");
     std::fs::create_dir(dir.path().join("checkpoints")).expect("made");
     assert_eq!(desk().go_on(dir.path(), &settings), None);
-    std::fs::write(dir.path().join("checkpoints/step-5.gguf"), "x").expect("written");
+    // Written behind the first checkpoint.
+    std::fs::write(dir.path().join("run.json"), "{}").expect("written");
     let command = desk().go_on(dir.path(), &settings).expect("it goes on");
     assert_eq!(command, ["daybreak", "train", "resume", &text(dir.path()), "--threads", "1"]);
     assert_eq!(desk().check(&command), Ok(()));
