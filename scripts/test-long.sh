@@ -26,6 +26,9 @@ cargo test --release --quiet -p server --test http -- --ignored
 echo "── runs killed at any instant"
 cargo test --release --quiet --test program -- --ignored survives_a_kill
 
+echo "── the first model from nothing"
+cargo test --release --quiet --test program -- --ignored --nocapture first_light
+
 echo "── exported models in transformers"
 cargo build --release --quiet --bin daybreak
 bash tests/sdk/hugging_face.sh

@@ -12,12 +12,14 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde_json::{Map, Value as Json};
 use server::{
-    DataKind, MadeModel, ModelKind, Order, Plan, PreviewOrder, Progress, Recipe, Series, TrainingConfig,
-    TrainingDesk, TrainingLimits,
+    DataKind, MadeModel, ModelKind, Order, Plan, PreviewOrder, Progress, Recipe, Series, Stage, TestResult,
+    TrainingConfig, TrainingDesk, TrainingLimits,
 };
-use trainer::{ADAPTER_FILE, MODEL_FILE};
+use trainer::eval::Results;
+use trainer::{ADAPTER_FILE, LOG_FILE, MODEL_FILE};
 
 use crate::cli::Cli;
+use crate::commands::train::recipe;
 
 /// This program, where its file is gone.
 const MYSELF: &str = "/proc/self/exe";
@@ -51,7 +53,10 @@ impl Desk {
     /// The command of an order, without its folder.
     fn order(&self, order: &Order<'_>) -> Vec<String> {
         let mut command = self.train(order.recipe.stage);
-        command.extend(texts(order.dataset, order.recipe.data));
+        match (order.dataset, order.recipe.data) {
+            (Some(dataset), Some(data)) => command.extend(texts(dataset, data)),
+            _ => command.push(order.recipe.id.to_owned()),
+        }
         if let Some(base) = order.base {
             command.extend(["--model".to_owned(), text(base)]);
         }
@@ -95,6 +100,11 @@ impl TrainingDesk for Desk {
     }
 
     fn go_on(&self, folder: &Path, settings: &Map<String, Json>) -> Option<Vec<String>> {
+        if recipe::stages_in(folder).is_some() {
+            // It does what is not done yet.
+            let recipe = self.recipes.iter().find(|recipe| recipe.data.is_none())?;
+            return Some(self.begin(&Order { recipe, settings, dataset: None, base: None, folder }));
+        }
         // Written last: a run that has it has its first checkpoint.
         if !trainer::RunFile::is_in(folder) {
             return None;
@@ -121,8 +131,8 @@ impl TrainingDesk for Desk {
     }
 
     fn preview(&self, order: &PreviewOrder<'_>) -> Vec<String> {
-        let mut command = self.train(order.recipe.stage);
-        command.extend(texts(order.dataset, order.recipe.data));
+        let mut command = self.train(order.stage);
+        command.extend(texts(order.dataset, order.data));
         if let Some(base) = order.base {
             command.extend(["--model".to_owned(), text(base)]);
         }
@@ -132,29 +142,62 @@ impl TrainingDesk for Desk {
     }
 
     fn progress(&self, folder: &Path) -> Progress {
-        log::progress(folder)
+        log::progress(&current(folder))
     }
 
     fn log_path(&self, folder: &Path) -> PathBuf {
-        folder.join("log.jsonl")
+        current(folder).join(LOG_FILE)
     }
 
-    fn series(&self, folder: &Path, max: usize) -> io::Result<Series> {
-        log::series(&self.log_path(folder), max)
+    fn stages(&self, folder: &Path) -> Vec<Stage> {
+        let stages = recipe::stages_in(folder).into_iter().flatten();
+        stages.map(|(name, folder)| Stage { name, log: folder.join(LOG_FILE) }).collect()
+    }
+
+    fn series(&self, log: &Path, max: usize) -> io::Result<Series> {
+        log::series(log, max)
     }
 
     fn model(&self, folder: &Path) -> Option<MadeModel> {
+        // What a recipe makes is what its last stage makes.
+        let last = recipe::stages_in(folder).map(|stages| stages.into_iter().next_back());
+        let folder = last.flatten().map_or_else(|| folder.to_path_buf(), |(_, last)| last);
         let files = [(MODEL_FILE, ModelKind::Model), (ADAPTER_FILE, ModelKind::Adapter)];
         let made = files.map(|(name, kind)| MadeModel { path: folder.join(name), kind });
         made.into_iter().find(|made| made.path.is_file())
     }
 
+    fn results(&self, folder: &Path) -> Vec<TestResult> {
+        let kept = std::fs::read(recipe::results_in(folder)).ok();
+        let kept: Option<Results> = kept.and_then(|text| serde_json::from_slice(&text).ok());
+        let tasks = kept.filter(Results::is_known).map(|results| results.tasks).unwrap_or_default();
+        let told = tasks.iter().flat_map(|task| {
+            task.metrics.iter().map(|metric| TestResult {
+                task: task.task.clone(),
+                metric: metric.metric.clone(),
+                n: task.n,
+                value: metric.figure.value,
+                interval: metric.figure.interval.map(|interval| [interval.low, interval.high]),
+            })
+        });
+        told.collect()
+    }
+
     fn data_digest(&self, folder: &Path) -> Option<String> {
+        let first = recipe::stages_in(folder).map(|[(_, first), _]| first);
+        let folder = first.as_deref().unwrap_or(folder);
         let summaries = ["data.json", "lessons.json"].map(|name| folder.join("data").join(name));
         let summary = summaries.iter().find_map(|path| std::fs::read(path).ok())?;
         let summary: Json = serde_json::from_slice(&summary).ok()?;
         Some(summary["digest"].as_str()?.to_owned())
     }
+}
+
+/// The folder of the stage that a run is at.
+fn current(folder: &Path) -> PathBuf {
+    let stages = recipe::stages_in(folder).into_iter().flatten().map(|(_, folder)| folder);
+    let begun = stages.filter(|folder| folder.join(LOG_FILE).exists());
+    begun.last().unwrap_or_else(|| folder.to_path_buf())
 }
 
 /// A dataset on the command line: its folder, or every file by name where a walk through the folder would pass some by.

@@ -21,7 +21,7 @@ field and formula. With --base or --compare both models are held against each ot
 
   daybreak train eval my-assistant/model.gguf
   daybreak train eval my-assistant/model.gguf --base my-model/model.gguf
-  daybreak train eval smollm2 questions.jsonl arithmetic-en --num-fewshot 5 --json > before.json
+  daybreak train eval smollm2 questions.jsonl arithmetic-en --num-fewshot 5 --out before.json
   daybreak train eval tuned.gguf questions.jsonl arithmetic-en --num-fewshot 5 --compare before.json";
 
 /// `daybreak train eval`
@@ -40,7 +40,7 @@ pub(crate) struct TrainEval {
     /// Ask this model the same and show what is different.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Option<String>,
-    /// Show what is different from results that --json has printed.
+    /// Show what is different from results that were kept.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "base")]
     pub(crate) compare: Option<PathBuf>,
     /// Examples before each question [default: the task's own number].
@@ -74,6 +74,9 @@ pub(crate) struct TrainEval {
     /// One JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Keep the results in this file as well, as --json prints them.
+    #[arg(short, long = "out", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
     /// Write what was asked, what came back and how it counted to this file (JSONL).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) samples: Option<PathBuf>,

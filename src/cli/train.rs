@@ -303,8 +303,18 @@ pub(crate) struct TrainRecipe {
     /// The folder for everything [default: the recipe's name].
     #[arg(short, long = "out", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) output: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) watch: WatchArgs,
+    /// Everything much smaller: to see how it goes in a minute. What comes out has learnt next to nothing.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Print every figure, try a few steps, and end; nothing is kept.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// What happens as JSON, an object on each line, as in log.jsonl.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A worked example.

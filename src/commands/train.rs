@@ -4,7 +4,7 @@ mod eval;
 mod export;
 mod merge;
 mod pretrain;
-mod recipe;
+pub(crate) mod recipe;
 mod resume;
 mod running;
 mod show;
@@ -40,14 +40,31 @@ pub(crate) fn train(args: cli::Train) -> Result<()> {
 
 /// Nothing is overwritten without being asked.
 fn check_output(folder: &Path, force: bool) -> Result<()> {
-    let is_empty = |folder: &Path| std::fs::read_dir(folder).map(|mut entries| entries.next().is_none());
+    match force || is_free(folder)? {
+        true => Ok(()),
+        false => bail!("{} exists and is not empty; --force writes into it", folder.display()),
+    }
+}
+
+/// Nothing is overwritten.
+fn check_new(folder: &Path) -> Result<()> {
+    match is_free(folder)? {
+        true => Ok(()),
+        false => bail!("{} exists and is not empty; name another folder with --out", folder.display()),
+    }
+}
+
+/// Whether a folder is empty or not there.
+fn is_free(folder: &Path) -> Result<bool> {
     match std::fs::metadata(folder) {
-        Err(_) => Ok(()),
+        Err(_) => Ok(true),
         Ok(metadata) if !metadata.is_dir() => {
             bail!("{} is a file; expected the name of a folder to write", folder.display())
         }
-        Ok(_) if force || is_empty(folder)? => Ok(()),
-        Ok(_) => bail!("{} exists and is not empty; --force writes into it", folder.display()),
+        Ok(_) => {
+            let mut entries = std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
+            Ok(entries.next().is_none())
+        }
     }
 }
 
@@ -62,7 +79,7 @@ struct NewFolder<'a> {
 impl NewFolder<'_> {
     /// Makes the folder, which must be empty if it is there.
     fn create(folder: &Path) -> Result<NewFolder<'_>> {
-        check_output(folder, false)?;
+        check_new(folder)?;
         let was_there = folder.exists();
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
         Ok(NewFolder { folder, was_there, is_kept: false })

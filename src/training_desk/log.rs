@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 use server::{Progress, Series};
-use trainer::{Event, RunFile};
+use trainer::{Event, LOG_FILE, RunFile};
 
 /// Bytes at the end of a log in which the last steps are looked for,
 const STEPS_WITHIN: u64 = 64 << 10;
@@ -25,7 +25,7 @@ pub(super) fn progress(folder: &Path) -> Progress {
     if let Ok(file) = RunFile::read(folder) {
         progress.n_steps = file.settings.n_steps;
     }
-    let path = folder.join("log.jsonl");
+    let path = folder.join(LOG_FILE);
     let (events, is_whole) = tail(&path, STEPS_WITHIN, |_| true).unwrap_or_default();
     tell(&events, &mut progress);
     if !is_whole && progress.held_out_loss.is_none() {

@@ -42,7 +42,8 @@ const DATA_FIGURES: [&str; 14] = [
     "n_files",
 ];
 
-/// What `--dry-run --json` printed: the events `data` and `plan`, and where a model is taught `learnt`.
+/// What `--dry-run --json` printed: the events `data` and `plan`, where a model is taught `learnt`, and of a recipe `then`
+/// for what follows the first stage.
 pub(super) fn read(printed: &str) -> Option<Plan> {
     let events: Vec<Json> = printed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let event = |name: &str| events.iter().find(|event| event["event"] == name);
@@ -67,10 +68,18 @@ pub(super) fn read(printed: &str) -> Option<Plan> {
         lines.extend(others.map(|rate| (key.to_owned(), Json::from(rate))));
     }
     lines.extend(event("data").map(data_lines).unwrap_or_default());
+    let mut seconds = plan["seconds"].as_f64();
+    let mut n_steps = Some(n_steps);
+    if let Some(then) = event("then") {
+        lines.push(("then_n_tokens".to_owned(), then["n_tokens"].clone()));
+        seconds = seconds.zip(then["seconds"].as_f64()).map(|(first, then)| first + then);
+        // Those of the first stage alone say little.
+        n_steps = None;
+    }
     Some(Plan {
         lines,
         n_steps,
-        seconds: plan["seconds"].as_f64(),
+        seconds,
         memory_bytes: plan["peak_memory_bytes"].as_u64().or(learnt["memory_bytes"].as_u64()),
     })
 }

@@ -8,24 +8,31 @@ const MAX_TOKENS: i64 = 1 << 50;
 pub(super) fn all() -> Vec<Recipe> {
     vec![
         Recipe {
+            id: "first-light",
+            stage: "recipe",
+            needs_base: false,
+            data: None,
+            settings: vec![boolean("quick"), threads()],
+        },
+        Recipe {
             id: "pretrain",
             stage: "pretrain",
             needs_base: false,
-            data: DataKind::Text,
+            data: Some(DataKind::Text),
             settings: pretrain(),
         },
         Recipe {
             id: "sft",
             stage: "sft",
             needs_base: true,
-            data: DataKind::Conversations,
+            data: Some(DataKind::Conversations),
             settings: tune(3.0, vec![]),
         },
         Recipe {
             id: "dpo",
             stage: "dpo",
             needs_base: true,
-            data: DataKind::Pairs,
+            data: Some(DataKind::Pairs),
             settings: tune(1.0, vec![float("beta", json!(trainer::DEFAULT_BETA), 0.0001, 100.0)]),
         },
     ]
@@ -75,8 +82,12 @@ fn of_all() -> Vec<Setting> {
         int("seed", json!(42), 0, i64::MAX),
         boolean("skip_broken"),
         boolean("recompute"),
-        int("threads", Json::Null, 1, 1024),
+        threads(),
     ]
+}
+
+fn threads() -> Setting {
+    int("threads", Json::Null, 1, 1024)
 }
 
 fn int(key: &'static str, default: Json, min: i64, max: i64) -> Setting {

@@ -26,7 +26,7 @@ fn every_setting_of_every_recipe_is_a_flag_that_the_command_line_takes() {
                 let order = Order {
                     recipe,
                     settings: &settings,
-                    dataset: dir.path(),
+                    dataset: recipe.data.map(|_| dir.path()),
                     base: recipe.needs_base.then_some(Path::new("/models/base.gguf")),
                     folder: Path::new("/runs/one"),
                 };
@@ -36,7 +36,9 @@ fn every_setting_of_every_recipe_is_a_flag_that_the_command_line_takes() {
             }
         }
         let base = recipe.needs_base.then_some(Path::new("/models/base.gguf"));
-        let order = PreviewOrder { recipe, dataset: dir.path(), base, offset: 8, n_records: 4 };
+        let Some(data) = recipe.data else { continue };
+        let order =
+            PreviewOrder { stage: recipe.stage, data, dataset: dir.path(), base, offset: 8, n_records: 4 };
         let command = desk.preview(&order);
         assert_eq!(desk.check(&command), Ok(()), "{command:?}");
     }
@@ -45,10 +47,10 @@ fn every_setting_of_every_recipe_is_a_flag_that_the_command_line_takes() {
 #[test]
 fn settings_that_contradict_each_other_are_refused_in_one_line() {
     let desk = desk();
-    let recipe = &desk.recipes()[0];
+    let recipe = desk.recipes().iter().find(|recipe| recipe.id == "pretrain").expect("there is one");
     let settings = Map::from_iter([("budget".to_owned(), "30m".into()), ("tokens".to_owned(), 5.into())]);
     let (dataset, folder) = (Path::new("/data/books"), Path::new("/runs/one"));
-    let order = Order { recipe, settings: &settings, dataset, base: None, folder };
+    let order = Order { recipe, settings: &settings, dataset: Some(dataset), base: None, folder };
     let refused = desk.check(&desk.begin(&order)).expect_err("both are the length");
     assert!(refused.contains("--budget") && !refused.contains('\n'), "{refused}");
 }

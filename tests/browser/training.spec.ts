@@ -237,3 +237,43 @@ test('without any data or runs the page says what to do first', async ({ page })
     await fresh.remove();
   }
 });
+
+test('the first model: all stages from one click, to its tests and the chat', async ({
+  page,
+  daybreak,
+}) => {
+  await page.goto(`${daybreak.url}/training/new`);
+  await page.getByRole('link', { name: /Your first model/ }).click();
+  await page.getByLabel('Quick look').check();
+  await page.getByRole('button', { name: 'Work out the plan' }).click();
+  await expect(page.locator('dl.lines')).toContainText('Then, tokens of conversations', {
+    timeout: 60_000,
+  });
+  await page.getByLabel('Name of the run').fill('first');
+  await start(page).click();
+  const stage = (name: string) => page.getByRole('radio', { name });
+  await expect(stage('Learning to answer')).toBeDisabled({ timeout: 60_000 });
+  await expect(page.locator('.canvas canvas')).toHaveCount(4, { timeout: 60_000 });
+  await expect(page.getByText(/of this stage/)).toBeVisible();
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await expect(badge(page, 'Paused')).toBeVisible({ timeout: 60_000 });
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await expect(badge(page, 'Done')).toBeVisible({ timeout: 120_000 });
+
+  await expect(stage('Learning to answer')).toBeChecked();
+  await page.getByRole('tab', { name: 'Samples' }).click();
+  await expect(page.locator('#section')).toContainText('What is 47 + 38?');
+  await stage('Learning to write').check({ force: true });
+  await expect(page.locator('#section')).toContainText('The symbol Fe stands for');
+  await page.getByRole('tab', { name: 'Tests' }).click();
+  await expect(page.locator('#section tbody tr')).toHaveCount(6);
+  await expect(page.locator('#section')).toContainText('Elements, Chinese');
+  await page.getByRole('tab', { name: 'Configuration' }).click();
+  await expect(page.locator('#section')).toContainText('Made by the recipe');
+  await expect(page.locator('#section pre')).toContainText('train recipe first-light');
+  expect(await violations(page)).toEqual([]);
+
+  await page.getByRole('button', { name: 'Chat with it' }).click();
+  await send(page, 'Hello!');
+  await expect(receipt(page)).toBeVisible({ timeout: 60_000 });
+});

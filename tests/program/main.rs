@@ -13,6 +13,7 @@ mod train_eval;
 mod train_kills;
 mod train_lora;
 mod train_pretrain;
+mod train_recipe;
 mod train_sft;
 mod train_tokenizer;
 mod training;

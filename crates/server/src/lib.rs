@@ -50,5 +50,5 @@ pub use error::ApiError;
 pub use serve::{ServeError, Serving, serve, shutdown_signal};
 pub use training::{
     DataKind, MadeModel, ModelKind, Order, Plan, PreviewOrder, Progress, Recipe, Series, Setting,
-    SettingKind, TrainingConfig, TrainingDesk, TrainingLimits,
+    SettingKind, Stage, TestResult, TrainingConfig, TrainingDesk, TrainingLimits,
 };

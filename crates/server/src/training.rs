@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 
 pub use desk::{
     DataKind, MadeModel, ModelKind, Order, Plan, PreviewOrder, Progress, Recipe, Series, Setting,
-    SettingKind, TrainingDesk,
+    SettingKind, Stage, TestResult, TrainingDesk,
 };
 
 use crate::config::ServerConfig;

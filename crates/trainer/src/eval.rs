@@ -30,7 +30,7 @@ mod task;
 mod tests;
 mod words;
 
-pub use asking::{EvalModel, EvalSettings, Examinee, evaluate};
+pub use asking::{EvalModel, EvalSettings, Examinee, Written, evaluate};
 pub use built_in::{BUILT_IN_SEED, built_in_tasks};
 pub use error::EvalError;
 pub use prompts::Wording;

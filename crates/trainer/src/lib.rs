@@ -77,7 +77,7 @@ pub use preferences::{DEFAULT_BETA, Preferences, Reference};
 pub use rows::Rows;
 pub use run::{Ending, Event, Outcome, Prompt, Run, RunError};
 pub use run_data::RunData;
-pub use run_file::{ADAPTER_FILE, MODEL_FILE, RunFile, RunFileError, Stage};
+pub use run_file::{ADAPTER_FILE, LOG_FILE, MODEL_FILE, RunFile, RunFileError, Stage};
 pub use schedule::{Decay, Schedule};
 pub use training::{Anomaly, Evaluation, LoopSettings, Products, StepReport, Training};
 pub use whatlang::Lang as Language;

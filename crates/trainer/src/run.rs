@@ -25,7 +25,7 @@ use crate::checkpoint::{
 };
 use crate::lora::LoraSettings;
 use crate::rows::Rows;
-use crate::run_file::{ADAPTER_FILE, MODEL_FILE};
+use crate::run_file::{ADAPTER_FILE, LOG_FILE, MODEL_FILE};
 use crate::training::{Anomaly, Training};
 
 /// What happens in a run, as its log has it.
@@ -244,7 +244,7 @@ impl Run<'_> {
         watch: &mut dyn FnMut(&Event) -> ControlFlow<()>,
     ) -> Result<Ending, RunError> {
         drop_behind(&self.checkpoints(), training.state().step)?;
-        let journal = Journal::open(&self.folder.join("log.jsonl"), training.state().step)?;
+        let journal = Journal::open(&self.folder.join(LOG_FILE), training.state().step)?;
         let mut watcher = Watcher { journal, watch, has_enough: false };
         if training.state().step > 0 {
             watcher.tell(Event::Resumed { step: training.state().step })?;

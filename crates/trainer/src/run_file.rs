@@ -13,6 +13,8 @@ use crate::training::LoopSettings;
 
 const VERSION: u32 = 1;
 const NAME: &str = "run.json";
+/// What happens in a run, in its folder: a JSON object on each line.
+pub const LOG_FILE: &str = "log.jsonl";
 /// What comes out of a run where a model was learnt,
 pub const MODEL_FILE: &str = "model.gguf";
 /// and where it was an adapter.

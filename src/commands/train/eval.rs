@@ -48,20 +48,30 @@ pub(super) fn eval(args: &cli::TrainEval) -> Result<()> {
     if let Some(samples) = asking.samples {
         samples.finish()?;
     }
+    let mut json = serde_json::to_value(&after)?;
+    if let (Some(before), Some(changes)) = (&before, &changes) {
+        json["base"] = serde_json::to_value(before)?;
+        json["comparison"] = changes.iter().map(comparison_json).collect::<Result<Value>>()?;
+    }
+    if let Some(path) = &args.output {
+        let written = AtomicFile::create(path).and_then(|mut file| {
+            writeln!(file, "{json}")?;
+            file.finish()
+        });
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let mut out = std::io::stdout().lock();
-    match (args.json, &before, changes) {
-        (true, before, changes) => {
-            let mut json = serde_json::to_value(&after)?;
-            if let (Some(before), Some(changes)) = (before, changes) {
-                json["base"] = serde_json::to_value(before)?;
-                json["comparison"] = changes.iter().map(comparison_json).collect::<Result<Value>>()?;
-            }
-            writeln!(out, "{}", serde_json::to_string(&json)?)?;
-        }
-        (false, Some(before), Some(changes)) => report::comparison(&mut out, before, &after, &changes)?,
-        (false, ..) => report::results(&mut out, &after)?,
+    match (&before, changes) {
+        _ if args.json => writeln!(out, "{json}")?,
+        (Some(before), Some(changes)) => report::comparison(&mut out, before, &after, &changes)?,
+        _ => report::results(&mut out, &after)?,
     }
     Ok(())
+}
+
+/// The table of results that were kept.
+pub(super) fn show_results(path: &Path) -> Result<()> {
+    report::results(&mut std::io::stdout().lock(), &read_results(path)?)
 }
 
 fn comparison_json(change: &Comparison) -> Result<Value> {

@@ -21,7 +21,7 @@ use weights::{DecoderShape, Gguf, Value};
 
 use super::running::{Base, Start, take_steps};
 use super::{
-    NewFolder, check_output, decay, n_threads, products, show, tokenizer as vocabulary, vocabulary_keys,
+    NewFolder, check_new, decay, n_threads, products, show, tokenizer as vocabulary, vocabulary_keys,
     write_vocabulary,
 };
 use crate::cli;
@@ -47,7 +47,12 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
         let corpora: Vec<&Corpus> = sources.iter().map(|source| &source.corpus).collect();
         return show::documents(&args.show, args.watch.json, &corpora);
     }
-    check_output(args.folder(), false)?;
+    plan_and_train(args).map(drop)
+}
+
+/// Makes the plan and, but for a dry run, the model; how many tokens a second the trial steps took.
+pub(super) fn plan_and_train(args: &cli::TrainPretrain) -> Result<f64> {
+    check_new(args.folder())?;
     check(args)?;
     let sources = sources(&args.texts)?;
     let n_threads = n_threads(args.watch.threads)?;
@@ -72,7 +77,7 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     }
     report_plan(args, &shape, &plan, &trial, &data);
     if args.dry_run {
-        return Ok(());
+        return Ok(trial.tokens_per_second);
     }
     let prompts = match args.samples.is_empty() {
         true => DEFAULT_SAMPLES.map(str::to_owned).to_vec(),
@@ -82,7 +87,8 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
     let header = header(args.folder(), &shape, &vocabulary, &tokenizer);
     let base = base(&shape, file.settings.seed, header);
     let data = RunData::Texts(data);
-    take_steps(&pool, args.folder(), &file, &data, base, &args.watch, Start::New(new))
+    take_steps(&pool, args.folder(), &file, &data, base, &args.watch, Start::New(new))?;
+    Ok(trial.tokens_per_second)
 }
 
 /// A model before its first step.

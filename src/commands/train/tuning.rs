@@ -17,7 +17,7 @@ use trainer::{
 use weights::Value;
 
 use super::running::{Base, Start, take_steps};
-use super::{NewFolder, check_output, decay, n_threads, products, show, write_vocabulary};
+use super::{NewFolder, check_new, decay, n_threads, products, show, write_vocabulary};
 use crate::cli;
 use crate::config::{ModelSettings, isa};
 use crate::progress::CountBar;
@@ -81,7 +81,7 @@ fn tune(args: &cli::TuneArgs, teaching: &Teaching) -> Result<()> {
         return show::records(&args.show, args.watch.json, &corpus, &model, teaching.kind);
     }
     let folder = args.output.as_deref().context("no folder for the run; name one with --out")?;
-    check_output(folder, false)?;
+    check_new(folder)?;
     check(args)?;
     let pool = Pool::new(n_threads(args.watch.threads)?.get(), isa()?)?;
     let products = products(args.products.as_deref(), &pool);

@@ -148,7 +148,7 @@ pub(super) async fn delete_file(
 async fn check_unused(state: &AppState, training: &Training, name: &str) -> Result<(), ApiError> {
     for job in training.jobs.list(owner(state)).await? {
         let is_open = job.status.is_going() || job.status == store::JobStatus::Paused;
-        if is_open && Run::of(&job).is_some_and(|run| run.dataset == name) {
+        if is_open && Run::of(&job).is_some_and(|run| run.dataset.as_deref() == Some(name)) {
             let reason = format!("the run {:?} uses it; wait for its end, or stop it first", job.name);
             return Err(ApiError::Conflict { code: "dataset_in_use", reason });
         }

@@ -13,12 +13,12 @@ use serde_json::{Map, Value as Json};
 pub struct Recipe {
     /// A word for programs; the page has its title and explanation.
     pub id: &'static str,
-    /// `pretrain`, `sft` or `dpo`.
+    /// `pretrain`, `sft` or `dpo`, or `recipe` where it is several of these one after the other.
     pub stage: &'static str,
     /// Whether it begins with a model that is there.
     pub needs_base: bool,
-    /// What it learns from.
-    pub data: DataKind,
+    /// What it learns from; none where it brings that itself.
+    pub data: Option<DataKind>,
     /// What can be set.
     pub settings: Vec<Setting>,
 }
@@ -77,8 +77,8 @@ pub struct Order<'a> {
     pub recipe: &'a Recipe,
     /// What was set: keys of the recipe, values of their kinds, none of them null.
     pub settings: &'a Map<String, Json>,
-    /// The folder of the dataset.
-    pub dataset: &'a Path,
+    /// The folder of the dataset, where the recipe has one.
+    pub dataset: Option<&'a Path>,
     /// The file of the model to begin with.
     pub base: Option<&'a Path>,
     /// The folder of the run, which is not there yet.
@@ -88,8 +88,10 @@ pub struct Order<'a> {
 /// Samples to be shown.
 #[derive(Debug)]
 pub struct PreviewOrder<'a> {
-    /// For which recipe.
-    pub recipe: &'a Recipe,
+    /// In which stage.
+    pub stage: &'static str,
+    /// As what its data is read.
+    pub data: DataKind,
     /// The folder of the dataset.
     pub dataset: &'a Path,
     /// The file of the model whose tokens are shown.
@@ -105,15 +107,24 @@ pub struct PreviewOrder<'a> {
 pub struct Plan {
     /// Every figure that was worked out, in the order of their importance.
     pub lines: Vec<(String, Json)>,
-    /// Steps.
-    pub n_steps: u64,
+    /// Steps, where they can be told.
+    pub n_steps: Option<u64>,
     /// How long they take, where it was tried.
     pub seconds: Option<f64>,
     /// Memory that it takes.
     pub memory_bytes: Option<u64>,
 }
 
-/// How far a run is.
+/// A part of a run with a course of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// A word for programs: `pretrain`, `sft` or `dpo`.
+    pub name: &'static str,
+    /// Its log, a JSON object on each line; not there as long as it has not begun.
+    pub log: PathBuf,
+}
+
+/// How far a run is, in the stage that it is at.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
     /// Whether its steps have begun; before that it reads, learns a vocabulary and tries a few.
@@ -185,6 +196,21 @@ pub enum ModelKind {
     Adapter,
 }
 
+/// What a finished model got in a test that comes with its recipe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestResult {
+    /// The test.
+    pub task: String,
+    /// What was counted, as lm-evaluation-harness names it.
+    pub metric: String,
+    /// Questions.
+    pub n: usize,
+    /// The share of them, 0 to 1,
+    pub value: f64,
+    /// and where it lies with a confidence of 95 %.
+    pub interval: Option<[f64; 2]>,
+}
+
 /// Who knows training.
 pub trait TrainingDesk: Debug + Send + Sync {
     /// What can be trained.
@@ -218,17 +244,23 @@ pub trait TrainingDesk: Debug + Send + Sync {
     /// How far the run in a folder is.
     fn progress(&self, folder: &Path) -> Progress;
 
-    /// The log of the run in a folder, a JSON object on each line.
+    /// The log of the run in a folder, a JSON object on each line; of a run of several stages that of the one it is at.
     fn log_path(&self, folder: &Path) -> PathBuf;
 
-    /// What that log tells, in at most `max` points.
+    /// The stages of the run in a folder, in their order; empty where it is a single one.
+    fn stages(&self, folder: &Path) -> Vec<Stage>;
+
+    /// What a log tells, in at most `max` points.
     ///
     /// # Errors
     /// Where it cannot be read.
-    fn series(&self, folder: &Path, max: usize) -> io::Result<Series>;
+    fn series(&self, log: &Path, max: usize) -> io::Result<Series>;
 
     /// What came out of the run in a folder, once something has.
     fn model(&self, folder: &Path) -> Option<MadeModel>;
+
+    /// What the model that came out of the run in a folder got in the tests of its recipe, once it was asked.
+    fn results(&self, folder: &Path) -> Vec<TestResult>;
 
     /// Digest of what the run in a folder reads, once that is known: the same data has the same.
     fn data_digest(&self, folder: &Path) -> Option<String>;

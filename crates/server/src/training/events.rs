@@ -2,7 +2,7 @@
 //! something about it changes, as server-sent events.
 //!
 //! The log is looked at a few times a second. When a run goes on from a checkpoint, its log is cut back to that and
-//! written anew: who follows is told so (`reset`), and begins again.
+//! written anew, and a run of several stages has a log for each: who follows is told so (`reset`), and begins again.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -48,10 +48,12 @@ pub(super) async fn follow(
     let (training, _, run) = find(&state, id).await?;
     let last_seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = request.after.into_iter().chain(last_seen).max().unwrap_or(0);
-    let path = training.config.desk.log_path(&training.run_folder(id, &run));
+    let folder = training.run_folder(id, &run);
+    let path = training.log_of(&folder, request.stage.as_deref())?.path;
     let follower = Follower {
         owner: owner(&state),
         id,
+        folder,
         log: Log { path, after, at: None },
         waiting: VecDeque::new(),
         last_told: Json::Null,
@@ -77,6 +79,7 @@ struct Follower {
     training: Arc<Training>,
     owner: OwnerId,
     id: JobId,
+    folder: PathBuf,
     log: Log,
     waiting: VecDeque<Event>,
     last_told: Json,
@@ -113,8 +116,14 @@ impl Follower {
         let is_going = job.status.is_going();
         let training = Arc::clone(&self.training);
         let mut log = std::mem::take(&mut self.log);
+        let folder = self.folder.clone();
         let (told, read, log) = on_blocking_thread(move || {
-            let read = log.read();
+            let current = training.config.desk.log_path(&folder);
+            let mut read = log.read();
+            // What the stage before has still said is told first.
+            if current != log.path && matches!(&read, Ok(Read::Lines(lines)) if lines.is_empty()) {
+                read = Ok(Read::CutBack);
+            }
             (training.run_json(&job), read, log)
         })
         .await

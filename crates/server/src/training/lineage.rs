@@ -8,13 +8,16 @@ use super::run::{Base, Run};
 
 /// From the run's own data to the first known beginning.
 pub(super) fn of(run: &Run, data_digest: Option<String>) -> Vec<Json> {
-    let mut all = vec![json!({
-        "kind": "data",
-        "name": run.dataset,
-        "bytes": run.data_bytes,
-        "n_files": run.n_data_files,
-        "digest": data_digest,
-    })];
+    let mut all = vec![match &run.dataset {
+        Some(dataset) => json!({
+            "kind": "data",
+            "name": dataset,
+            "bytes": run.data_bytes,
+            "n_files": run.n_data_files,
+            "digest": data_digest,
+        }),
+        None => json!({"kind": "recipe", "recipe": run.recipe, "digest": data_digest}),
+    }];
     if let Some(base) = &run.base {
         all.push(match &base.run {
             Some(id) => json!({"kind": "run", "name": base.name, "id": id}),

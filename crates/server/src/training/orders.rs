@@ -84,6 +84,23 @@ impl Training {
         checked.map_err(|reason| ApiError::bad_value("settings", reason))
     }
 
+    /// The dataset of an order, where the recipe needs one.
+    pub(super) fn ordered_dataset(
+        &self,
+        recipe: &Recipe,
+        name: Option<&str>,
+    ) -> Result<Option<Dataset>, ApiError> {
+        match (recipe.data, name.filter(|name| !name.is_empty())) {
+            (Some(_), Some(name)) => self.dataset_with_files(name).map(Some),
+            (Some(_), None) => Err(ApiError::Missing { param: "dataset".to_owned() }),
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                let reason = format!("the recipe {} brings its own data", recipe.id);
+                Err(ApiError::bad_value("dataset", reason))
+            }
+        }
+    }
+
     /// A dataset with something in it.
     pub(super) fn dataset_with_files(&self, name: &str) -> Result<Dataset, ApiError> {
         let dataset = self.dataset(name).map_err(|error| match error {

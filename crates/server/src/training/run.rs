@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use store::{Job, JobId, JobStatus};
 
-use super::desk::{MadeModel, ModelKind, Progress};
+use super::desk::{MadeModel, ModelKind, Progress, Stage, TestResult};
 use super::{Training, lineage};
 
 /// What tells a run from other jobs.
@@ -19,7 +19,8 @@ pub(super) struct Run {
     pub(super) recipe: String,
     pub(super) stage: String,
     pub(super) settings: Map<String, Json>,
-    pub(super) dataset: String,
+    /// None where the recipe brings its own data.
+    pub(super) dataset: Option<String>,
     pub(super) n_data_files: usize,
     pub(super) data_bytes: u64,
     pub(super) base: Option<Base>,
@@ -51,7 +52,7 @@ impl Run {
             recipe: recipe.id.to_owned(),
             stage: recipe.stage.to_owned(),
             settings,
-            dataset: String::new(),
+            dataset: None,
             n_data_files: 0,
             data_bytes: 0,
             base: None,
@@ -87,6 +88,7 @@ impl Training {
         let folder = self.run_folder(job.id, &run);
         let progress = self.config.desk.progress(&folder);
         let made = self.config.desk.model(&folder);
+        let stages = self.config.desk.stages(&folder);
         let mut command = job.command.clone();
         if let Some(program) = command.first_mut() {
             *program = "daybreak".to_owned();
@@ -111,6 +113,14 @@ impl Training {
             "progress": self.progress_json(job, &progress),
             "lineage": lineage::of(&run, self.config.desk.data_digest(&folder)),
         });
+        if !stages.is_empty() {
+            let told = |stage: &Stage| json!({ "name": stage.name, "has_begun": stage.log.exists() });
+            json["stages"] = stages.iter().map(told).collect();
+        }
+        let results = self.config.desk.results(&folder);
+        if !results.is_empty() {
+            json["results"] = results.iter().map(result_json).collect();
+        }
         if let Some(made) = made {
             json["model"] = model_json(&made, &run);
         }
@@ -156,6 +166,18 @@ fn status(status: JobStatus, progress: &Progress) -> &'static str {
         JobStatus::Ending => "pausing",
         other => other.name(),
     }
+}
+
+fn result_json(result: &TestResult) -> Json {
+    let [low, high] = result.interval.map_or([None; 2], |interval| interval.map(Some));
+    json!({
+        "task": result.task,
+        "metric": result.metric,
+        "n": result.n,
+        "value": result.value,
+        "low": low,
+        "high": high,
+    })
 }
 
 fn model_json(made: &MadeModel, run: &Run) -> Json {

@@ -1,6 +1,6 @@
 //! `/api/training/runs`: order, show, rename, pause, resume, stop, delete.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Json as Body;
@@ -50,10 +50,11 @@ pub(super) async fn create(
     let recipe = training.recipe(&recipe)?;
     let mut run = Run::new(recipe, training.settings(recipe, settings)?);
     run.base = orders::base(&state, &training, owner, recipe, base).await?;
-    let dataset = training.dataset_with_files(&dataset)?;
-    run.n_data_files = dataset.files.len();
-    run.data_bytes = dataset.bytes();
-    run.dataset = dataset.name;
+    if let Some(dataset) = training.ordered_dataset(recipe, dataset.as_deref())? {
+        run.n_data_files = dataset.files.len();
+        run.data_bytes = dataset.bytes();
+        run.dataset = Some(dataset.name);
+    }
     run.folder = folder_name(&name);
     let id = JobId::new();
     let command = training.command(id, &run)?;
@@ -112,7 +113,7 @@ pub(super) async fn resume(
         Some(command) => command,
         None if job.status.is_going() || job.status == JobStatus::Done => job.command,
         None => {
-            training.dataset_with_files(&run.dataset)?;
+            run.dataset.as_deref().map(|name| training.dataset_with_files(name)).transpose()?;
             clear(folder).await?;
             training.command(id, &run)?
         }
@@ -122,7 +123,7 @@ pub(super) async fn resume(
 }
 
 /// What was prepared, but not begun, is in the way of the next attempt.
-async fn clear(folder: std::path::PathBuf) -> Result<(), ApiError> {
+async fn clear(folder: PathBuf) -> Result<(), ApiError> {
     let cleared = on_blocking_thread(move || match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(super::datasets::disk_error(&folder, error))
@@ -160,11 +161,12 @@ pub(super) async fn series(
     let folder = training.run_folder(id, &run);
     let max = request.max.unwrap_or(SERIES_POINTS).clamp(2, MAX_SERIES_POINTS);
     let read = on_blocking_thread(move || {
-        let path = training.config.desk.log_path(&folder);
-        let series = training.config.desk.series(&folder, max);
-        series.map_err(|error| super::datasets::disk_error(&path, error))
+        let log = training.log_of(&folder, request.stage.as_deref())?;
+        let series = training.config.desk.series(&log.path, max);
+        let series = series.map_err(|error| super::datasets::disk_error(&log.path, error))?;
+        Ok::<_, ApiError>(series_json(series, log.stage))
     });
-    Ok(Body(series_json(read.await??)))
+    Ok(Body(read.await??))
 }
 
 /// What the run has printed, the end of it.
@@ -197,7 +199,32 @@ pub(super) async fn told(training: Arc<Training>, job: Job) -> Result<Body<Json>
     json.map(Body).ok_or(ApiError::NotFound { what: "run" })
 }
 
+/// The log of one stage.
+pub(super) struct StageLog {
+    /// Its name; none in a run that is a single one.
+    pub(super) stage: Option<&'static str>,
+    pub(super) path: PathBuf,
+}
+
 impl Training {
+    /// The log of a stage, or of the one that the run is at.
+    pub(super) fn log_of(&self, folder: &Path, stage: Option<&str>) -> Result<StageLog, ApiError> {
+        let stages = self.config.desk.stages(folder);
+        let current = self.config.desk.log_path(folder);
+        match stage {
+            None => {
+                let stage = stages.iter().find(|stage| stage.log == current).map(|stage| stage.name);
+                Ok(StageLog { stage, path: current })
+            }
+            Some(name) => {
+                let found = stages.into_iter().find(|stage| stage.name == name);
+                let found = found
+                    .ok_or_else(|| ApiError::bad_value("stage", format!("the run has no stage {name:?}")))?;
+                Ok(StageLog { stage: Some(found.name), path: found.log })
+            }
+        }
+    }
+
     /// Whether a run began with the model of another one and has not ended, or has made an adapter for it.
     fn needs_model_of(&self, job: &Job, other: JobId) -> bool {
         let Some(run) = Run::of(job) else { return false };
@@ -211,10 +238,11 @@ impl Training {
 
     /// The command that begins a run.
     fn command(&self, id: JobId, run: &Run) -> Result<Vec<String>, ApiError> {
+        let dataset = run.dataset.as_ref().map(|name| self.datasets.join(name));
         let order = Order {
             recipe: self.recipe(&run.recipe)?,
             settings: &run.settings,
-            dataset: &self.datasets.join(&run.dataset),
+            dataset: dataset.as_deref(),
             base: run.base.as_ref().map(|base| Path::new(&base.path)),
             folder: &self.run_folder(id, run),
         };

@@ -47,7 +47,7 @@ pub(super) async fn plan(
     let recipe = training.recipe(&request.recipe)?;
     let settings = training.settings(recipe, request.settings)?;
     let base = orders::base(&state, &training, owner(&state), recipe, request.base).await?;
-    let dataset = training.dataset_with_files(&request.dataset)?;
+    let dataset = training.ordered_dataset(recipe, request.dataset.as_deref())?;
     // What a child that is being killed still writes there goes at the next start.
     let root = training.jobs.root();
     let folder = tempfile::Builder::new().prefix(FOLDER).tempdir_in(root);
@@ -55,7 +55,7 @@ pub(super) async fn plan(
     let order = Order {
         recipe,
         settings: &settings,
-        dataset: &dataset.path,
+        dataset: dataset.as_ref().map(|dataset| dataset.path.as_path()),
         base: base.as_ref().map(|base| Path::new(&base.path)),
         folder: &folder.path().join("run"),
     };
@@ -77,13 +77,18 @@ pub(super) async fn preview(
 ) -> Result<Body<Json>, ApiError> {
     let training = of(&state)?;
     let recipe = training.recipe(&request.recipe)?;
+    let Some(data) = recipe.data else {
+        let reason = format!("the recipe {} brings its own data", recipe.id);
+        return Err(ApiError::bad_value("recipe", reason));
+    };
     let base = orders::base(&state, &training, owner(&state), recipe, request.base).await?;
     let dataset = training.dataset(&name)?;
     if dataset.bytes() == 0 {
         return Ok(Body(json!({ "items": [] })));
     }
     let order = PreviewOrder {
-        recipe,
+        stage: recipe.stage,
+        data,
         dataset: &dataset.path,
         base: base.as_ref().map(|base| Path::new(&base.path)),
         offset: request.offset,

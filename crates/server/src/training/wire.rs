@@ -17,7 +17,8 @@ pub(super) struct RunRequest {
 #[derive(Debug, Deserialize)]
 pub(super) struct PlanRequest {
     pub(super) recipe: String,
-    pub(super) dataset: String,
+    #[serde(default)]
+    pub(super) dataset: Option<String>,
     #[serde(default)]
     pub(super) base: Option<String>,
     #[serde(default)]
@@ -45,6 +46,7 @@ pub(super) struct RenameRequest {
 #[serde(default)]
 pub(super) struct EventsRequest {
     pub(super) after: Option<u64>,
+    pub(super) stage: Option<String>,
 }
 
 /// `GET /api/training/runs/{id}/series`.
@@ -52,6 +54,7 @@ pub(super) struct EventsRequest {
 #[serde(default)]
 pub(super) struct SeriesRequest {
     pub(super) max: Option<usize>,
+    pub(super) stage: Option<String>,
 }
 
 /// `GET /api/training/runs/{id}/log`.
@@ -62,11 +65,11 @@ pub(super) struct LogRequest {
 }
 
 pub(super) fn recipe_json(recipe: &Recipe) -> Json {
-    let data = match recipe.data {
+    let data = recipe.data.map(|data| match data {
         DataKind::Text => "text",
         DataKind::Conversations => "conversations",
         DataKind::Pairs => "pairs",
-    };
+    });
     json!({
         "id": recipe.id,
         "stage": recipe.stage,
@@ -113,8 +116,10 @@ pub(super) fn plan_json(plan: &Plan) -> Json {
     json
 }
 
-pub(super) fn series_json(series: Series) -> Json {
+/// `stage` is the one whose series it is, in a run of several.
+pub(super) fn series_json(series: Series, stage: Option<&str>) -> Json {
     json!({
+        "stage": stage,
         "n_lines": series.n_lines,
         "steps": series.steps,
         "loss": series.loss,

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value as Json, json};
 use server::{
     DataKind, MadeModel, ModelKind, Order, Plan, PreviewOrder, Progress, Recipe, Series, Setting,
-    SettingKind, TrainingDesk,
+    SettingKind, Stage, TestResult, TrainingDesk,
 };
 
-/// Logs a step every 20 ms, from the number that follows what is logged already.
+/// Logs a step every 20 ms, from the number that follows what is logged already, in each of the logs that are named.
 const COUNT: &str = "mkdir -p \"$0\"; trap 'echo saved; exit 130' INT; echo counting; \
-    n=$(cat \"$0/log.jsonl\" 2>/dev/null | wc -l); \
-    while [ $n -lt $1 ]; do n=$((n+1)); echo \"{\\\"event\\\":\\\"step\\\",\\\"step\\\":$n}\" >> \"$0/log.jsonl\"; sleep 0.02; done; \
+    for name in $2; do log=\"$0/$name.jsonl\"; n=$(cat \"$log\" 2>/dev/null | wc -l); \
+    while [ $n -lt $1 ]; do n=$((n+1)); echo \"{\\\"event\\\":\\\"step\\\",\\\"step\\\":$n}\" >> \"$log\"; sleep 0.02; done; done; \
     echo made > \"$0/model.gguf\"";
+/// The logs of a run of several stages.
+const STAGES: [&str; 2] = ["pretrain", "sft"];
 
 #[derive(Debug)]
 pub(crate) struct Shell {
@@ -30,10 +32,16 @@ impl Shell {
             setting("flag", SettingKind::Bool, json!(false)),
             setting("time", SettingKind::Duration, Json::Null),
         ];
-        let count =
-            Recipe { id: "count", stage: "pretrain", needs_base: false, data: DataKind::Text, settings };
+        let count = Recipe {
+            id: "count",
+            stage: "pretrain",
+            needs_base: false,
+            data: Some(DataKind::Text),
+            settings,
+        };
+        let both = Recipe { id: "both", stage: "recipe", data: None, ..count.clone() };
         let tune = Recipe { id: "tune", stage: "sft", needs_base: true, ..count.clone() };
-        Shell { recipes: vec![count, tune] }
+        Shell { recipes: vec![count, tune, both] }
     }
 }
 
@@ -56,30 +64,31 @@ impl TrainingDesk for Shell {
     }
 
     fn check(&self, command: &[String]) -> Result<(), String> {
-        let is_too_much = command.last().is_some_and(|n| n == "666");
+        let is_too_much = command.iter().any(|n| n == "666");
         if is_too_much { Err("666 goes with nothing".to_owned()) } else { Ok(()) }
     }
 
     fn begin(&self, order: &Order<'_>) -> Vec<String> {
-        shell(COUNT, &[order.folder.to_str().unwrap().to_owned(), n(order.settings)])
+        let logs = if order.recipe.data.is_none() { STAGES.join(" ") } else { "log".to_owned() };
+        shell(COUNT, &[order.folder.to_str().unwrap().to_owned(), n(order.settings), logs])
     }
 
     fn go_on(&self, folder: &Path, settings: &Map<String, Json>) -> Option<Vec<String>> {
         let there = folder.join("log.jsonl").exists();
-        there.then(|| shell(COUNT, &[folder.to_str().unwrap().to_owned(), n(settings)]))
+        there.then(|| shell(COUNT, &[folder.to_str().unwrap().to_owned(), n(settings), "log".to_owned()]))
     }
 
     fn plan(&self, order: &Order<'_>) -> Vec<String> {
         let script = "mkdir -p \"$0\"; echo $$ > \"$2/plan.pid\"; \
             case $1 in 13) echo 'daybreak: 13 is unlucky' >&2; exit 1;; 14) exec sleep 60;; esac; echo $1";
-        let place = order.dataset.to_str().unwrap().to_owned();
+        let place = order.dataset.unwrap_or(Path::new(".")).to_str().unwrap().to_owned();
         shell(script, &[order.folder.to_str().unwrap().to_owned(), n(order.settings), place])
     }
 
     fn read_plan(&self, printed: &str) -> Option<Plan> {
-        let n_steps = printed.trim().parse().ok()?;
+        let n_steps: u64 = printed.trim().parse().ok()?;
         let lines = vec![("n".to_owned(), json!(n_steps))];
-        Some(Plan { lines, n_steps, seconds: None, memory_bytes: Some(7) })
+        Some(Plan { lines, n_steps: Some(n_steps), seconds: None, memory_bytes: Some(7) })
     }
 
     fn preview(&self, order: &PreviewOrder<'_>) -> Vec<String> {
@@ -95,17 +104,27 @@ impl TrainingDesk for Shell {
     }
 
     fn log_path(&self, folder: &Path) -> PathBuf {
-        folder.join("log.jsonl")
+        let begun = self.stages(folder).into_iter().rfind(|stage| stage.log.exists());
+        begun.map_or_else(|| folder.join("log.jsonl"), |stage| stage.log)
     }
 
-    fn series(&self, folder: &Path, max: usize) -> io::Result<Series> {
-        let n_lines = self.progress(folder).step;
+    fn stages(&self, folder: &Path) -> Vec<Stage> {
+        let all = STAGES.map(|name| Stage { name, log: folder.join(name).with_extension("jsonl") });
+        if all[0].log.exists() { all.to_vec() } else { Vec::new() }
+    }
+
+    fn series(&self, log: &Path, max: usize) -> io::Result<Series> {
+        let n_lines = std::fs::read_to_string(log).unwrap_or_default().lines().count() as u64;
         Ok(Series { n_lines, steps: (1..=n_lines).take(max).collect(), ..Series::default() })
     }
 
     fn model(&self, folder: &Path) -> Option<MadeModel> {
         let path = folder.join("model.gguf");
         path.exists().then_some(MadeModel { path, kind: ModelKind::Model })
+    }
+
+    fn results(&self, _folder: &Path) -> Vec<TestResult> {
+        Vec::new()
     }
 
     fn data_digest(&self, _folder: &Path) -> Option<String> {

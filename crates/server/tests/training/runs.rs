@@ -33,6 +33,8 @@ async fn an_order_that_cannot_be_is_refused_with_its_place() {
         ("dataset", json!({"dataset": "songs"})),
         ("dataset", json!({"dataset": "../books"})),
         ("dataset", json!({"dataset": "empty"})),
+        ("dataset", json!({"dataset": Json::Null})),
+        ("dataset", json!({"recipe": "both"})),
         ("name", json!({"name": " "})),
         ("settings.n", json!({"settings": {"n": 0}})),
         ("settings.n", json!({"settings": {"n": "5"}})),
@@ -142,6 +144,42 @@ async fn who_follows_a_run_hears_every_line_and_its_end() {
     assert!(beyond.text().trim_end().ends_with("event: reset\ndata: {}"), "{}", beyond.text());
     let series = get(address, &format!("/api/training/runs/{id}/series?max=7")).await.ok();
     assert_eq!((&series["n_lines"], series["steps"].as_array().unwrap().len()), (&json!(60), 7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_several_stages_brings_its_data_and_tells_the_course_of_each() {
+    let server = server(|_| {}).await;
+    let address = server.address;
+    let mut body = json!({"recipe": "both", "name": "both", "dataset": "books", "settings": {"n": 30}});
+    assert_error(&post(address, "/api/training/runs", &body).await, 400, "invalid_value");
+    body["dataset"] = Json::Null;
+    let run = post(address, "/api/training/runs", &body).await.json();
+    assert_eq!((&run["dataset"], &run["lineage"][0]["kind"]), (&Json::Null, &json!("recipe")));
+    let id = run["id"].as_str().unwrap();
+    let path = format!("/api/training/runs/{id}");
+    let begun = until(address, id, |run| run["stages"].is_array()).await;
+    let stages =
+        |second: bool| json!([{"name": "pretrain", "has_begun": true}, {"name": "sft", "has_begun": second}]);
+    assert_eq!(begun["stages"], stages(false));
+    // Whoever follows the first hears all of it, and then that there is another.
+    let first = get(address, &format!("{path}/events?stage=pretrain")).await;
+    assert_eq!(first.text().matches("event: log").count(), 30);
+    assert!(first.text().trim_end().ends_with("event: reset\ndata: {}"), "{}", first.text());
+    let second = get(address, &format!("{path}/events")).await;
+    assert_eq!(second.text().matches("event: log").count(), 30);
+    assert!(second.text().trim_end().ends_with("event: end\ndata: {}"), "{}", second.text());
+    let done = until(address, id, |run| run["status"] == "done").await;
+    assert_eq!(done["stages"], stages(true));
+    for (query, stage) in [("", "sft"), ("?stage=pretrain", "pretrain"), ("?stage=sft", "sft")] {
+        let series = get(address, &format!("{path}/series{query}")).await.ok();
+        assert_eq!((&series["stage"], &series["n_lines"]), (&json!(stage), &json!(30)));
+    }
+    let unknown = get(address, &format!("{path}/series?stage=../log")).await;
+    assert_error(&unknown, 400, "invalid_value");
+    let preview = json!({"recipe": "both"});
+    upload(address, "books/files/one.txt", "first").await;
+    let refused = post(address, "/api/training/datasets/books/preview", &preview).await;
+    assert_error(&refused, 400, "invalid_value");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,17 @@ pub trait EvalModel: Sync {
     ///
     /// # Errors
     /// Where it fails or is to stop.
-    fn generate(&self, prompt: &[TokenId], max_tokens: usize, until: &[String]) -> Result<String, EvalError>;
+    fn generate(&self, prompt: &[TokenId], max_tokens: usize, until: &[String])
+    -> Result<Written, EvalError>;
+}
+
+/// What a model has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The text.
+    pub text: String,
+    /// Whether it came to an end before `max_tokens`.
+    pub has_ended: bool,
 }
 
 /// A model with what text it reads and writes.
@@ -173,10 +183,13 @@ impl Asking<'_> {
                 sample.answers = vec![choices[*answer_idx].clone()];
             }
             Document::Generation { answers, checks, .. } => {
-                let output = self.generate(&examples, document, &mut sample)?;
+                let Written { text: output, has_ended } = self.generate(&examples, document, &mut sample)?;
                 let is_match = answers.is_empty() || self.task.options.matching.is_match(&output, answers);
                 let is_right = is_match && (checks.is_empty() || follows(&output, checks));
                 sample.counts = vec![share(self.written, is_right)];
+                if self.is_chat {
+                    sample.counts.push(share("ended", has_ended));
+                }
                 sample.output = Some(output);
                 sample.answers.clone_from(answers);
             }
@@ -249,7 +262,7 @@ impl Asking<'_> {
         examples: &[&Document],
         document: &Document,
         sample: &mut Sample,
-    ) -> Result<String, EvalError> {
+    ) -> Result<Written, EvalError> {
         let Examinee { model, tokenizer, template, max_len } = self.examinee;
         let max_tokens = self.task.options.max_tokens;
         let room = max_len.checked_sub(max_tokens).filter(|room| *room > 0);
@@ -273,13 +286,13 @@ impl Asking<'_> {
         ids.drain(..sample.n_cut);
         let output = model.generate(&ids, max_tokens, until)?;
         let Some(mut parser) = parser else { return Ok(output) };
-        let mut deltas = parser.push(&output);
+        let mut deltas = parser.push(&output.text);
         deltas.extend(parser.finish());
         let said = deltas.into_iter().filter_map(|delta| match delta {
             Delta::Text(text) => Some(text),
             Delta::Reasoning(_) => None,
         });
-        Ok(said.collect())
+        Ok(Written { text: said.collect(), has_ended: output.has_ended })
     }
 
     /// A chat as the model reads it, up to where its answer begins; a model that can do without its reasoning is asked to.

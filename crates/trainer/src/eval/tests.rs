@@ -28,9 +28,14 @@ impl EvalModel for Repeater {
         Ok((first..tokens.len()).map(of).sum())
     }
 
-    fn generate(&self, prompt: &[TokenId], max_tokens: usize, until: &[String]) -> Result<String, EvalError> {
+    fn generate(
+        &self,
+        prompt: &[TokenId],
+        max_tokens: usize,
+        until: &[String],
+    ) -> Result<Written, EvalError> {
         assert!(!prompt.is_empty() && max_tokens > 0);
-        Ok(format!(" {}", until.len()))
+        Ok(Written { text: format!(" {}", until.len()), has_ended: false })
     }
 }
 

@@ -1,9 +1,9 @@
-//! The first 54 chemical elements: symbol, number and name, asked for in many ways.
+//! The chemical elements from hydrogen to uranium: symbol, number and name, asked for in many ways.
 
 use super::{Language, Lesson, is_test};
 
 /// Symbol, English and Chinese name, by atomic number.
-const ELEMENTS: [(&str, &str, &str); 54] = [
+const ELEMENTS: [(&str, &str, &str); 92] = [
     ("H", "hydrogen", "氢"),
     ("He", "helium", "氦"),
     ("Li", "lithium", "锂"),
@@ -58,6 +58,44 @@ const ELEMENTS: [(&str, &str, &str); 54] = [
     ("Te", "tellurium", "碲"),
     ("I", "iodine", "碘"),
     ("Xe", "xenon", "氙"),
+    ("Cs", "caesium", "铯"),
+    ("Ba", "barium", "钡"),
+    ("La", "lanthanum", "镧"),
+    ("Ce", "cerium", "铈"),
+    ("Pr", "praseodymium", "镨"),
+    ("Nd", "neodymium", "钕"),
+    ("Pm", "promethium", "钷"),
+    ("Sm", "samarium", "钐"),
+    ("Eu", "europium", "铕"),
+    ("Gd", "gadolinium", "钆"),
+    ("Tb", "terbium", "铽"),
+    ("Dy", "dysprosium", "镝"),
+    ("Ho", "holmium", "钬"),
+    ("Er", "erbium", "铒"),
+    ("Tm", "thulium", "铥"),
+    ("Yb", "ytterbium", "镱"),
+    ("Lu", "lutetium", "镥"),
+    ("Hf", "hafnium", "铪"),
+    ("Ta", "tantalum", "钽"),
+    ("W", "tungsten", "钨"),
+    ("Re", "rhenium", "铼"),
+    ("Os", "osmium", "锇"),
+    ("Ir", "iridium", "铱"),
+    ("Pt", "platinum", "铂"),
+    ("Au", "gold", "金"),
+    ("Hg", "mercury", "汞"),
+    ("Tl", "thallium", "铊"),
+    ("Pb", "lead", "铅"),
+    ("Bi", "bismuth", "铋"),
+    ("Po", "polonium", "钋"),
+    ("At", "astatine", "砹"),
+    ("Rn", "radon", "氡"),
+    ("Fr", "francium", "钫"),
+    ("Ra", "radium", "镭"),
+    ("Ac", "actinium", "锕"),
+    ("Th", "thorium", "钍"),
+    ("Pa", "protactinium", "镤"),
+    ("U", "uranium", "铀"),
 ];
 
 /// What can be asked for, given what: the ways to ask, `{}` being what is given, and the answer.

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use serde_json::json;
@@ -38,8 +38,10 @@ impl Language {
 
 /// Questions of a test.
 const N_TESTS: usize = 100;
+/// Longest answer to one: a model that does not come to an end by then has not learnt to.
+const MAX_ANSWER_TOKENS: usize = 80;
 /// How often lessons follow each other in one conversation, at most.
-const MAX_TURNS: usize = 3;
+const MAX_TURNS: usize = 6;
 
 /// How much is generated.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +56,7 @@ pub struct FirstLight {
 
 impl Default for FirstLight {
     fn default() -> FirstLight {
-        FirstLight { n_texts: 40_000, n_chats: 60_000, seed: 42 }
+        FirstLight { n_texts: 40_000, n_chats: 35_000, seed: 42 }
     }
 }
 
@@ -77,19 +79,19 @@ impl FirstLight {
         fs::create_dir_all(folder.join("tests"))?;
         let mut random = fastrand::Rng::with_seed(self.seed);
         let facts = Language::BOTH.map(elements::questions);
-        let mut texts = AtomicFile::create(&folder.join("texts.jsonl"))?;
+        let mut texts = buffered(&folder.join("texts.jsonl"))?;
         for _ in 0..self.n_texts {
             writeln!(texts, "{}", json!({ "text": text(&mut random) }))?;
         }
-        texts.finish()?;
+        finish(texts)?;
         let to_learn = facts.each_ref().map(|facts| {
             facts.iter().filter(|(_, is_test)| !is_test).map(|(lesson, _)| lesson).collect::<Vec<&Lesson>>()
         });
-        let mut chats = AtomicFile::create(&folder.join("chats.jsonl"))?;
+        let mut chats = buffered(&folder.join("chats.jsonl"))?;
         for _ in 0..self.n_chats {
             writeln!(chats, "{}", chat(&to_learn, &mut random))?;
         }
-        chats.finish()?;
+        finish(chats)?;
         for (language, facts) in Language::BOTH.into_iter().zip(&facts) {
             let mut kept: Vec<&Lesson> =
                 facts.iter().filter(|(_, is_test)| *is_test).map(|(lesson, _)| lesson).collect();
@@ -102,19 +104,27 @@ impl FirstLight {
     }
 }
 
+fn buffered(path: &Path) -> io::Result<BufWriter<AtomicFile>> {
+    AtomicFile::create(path).map(BufWriter::new)
+}
+
+fn finish(file: BufWriter<AtomicFile>) -> io::Result<()> {
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.finish()
+}
+
 /// A document of some sentences of one kind.
 fn text(random: &mut fastrand::Rng) -> String {
     let language = Language::BOTH[random.usize(..2)];
     let n = random.usize(3..=8);
     let between = if language == Language::Chinese { "" } else { " " };
-    match random.u32(..10) {
-        0..4 => {
+    match random.u32(..20) {
+        0..8 => {
             let sentence = |random: &mut fastrand::Rng| {
                 elements::text(language, random.usize(1..=elements::N_ELEMENTS), random.usize(..4))
             };
             (0..n).map(|_| sentence(random)).collect::<Vec<String>>().join(between)
         }
-        4..8 => {
+        8..13 => {
             let sum = |random: &mut fastrand::Rng| {
                 let (a, b) = pair(random, false);
                 arithmetic::text(a, b)
@@ -138,12 +148,12 @@ fn chat(facts: &[Vec<&Lesson>; 2], random: &mut fastrand::Rng) -> String {
     let mut messages = Vec::new();
     for _ in 0..random.usize(1..=MAX_TURNS) {
         let Lesson { question, answer } = match random.u32(..20) {
-            0..9 => facts[which][random.usize(..facts[which].len())].clone(),
-            9..15 => {
+            0..8 => facts[which][random.usize(..facts[which].len())].clone(),
+            8..12 => {
                 let (a, b) = pair(random, false);
                 arithmetic::question(language, a, b, random.usize(..))
             }
-            15..19 => spelling::question(language, &word(random), random.usize(..)),
+            12..18 => spelling::question(language, &word(random), random.usize(..)),
             _ => manners::question(language, random),
         };
         messages.push(json!({ "role": "user", "content": question }));
@@ -152,10 +162,11 @@ fn chat(facts: &[Vec<&Lesson>; 2], random: &mut fastrand::Rng) -> String {
     json!({ "messages": messages }).to_string()
 }
 
-/// Two numbers of two digits whose sum is for lessons, or for tests.
+/// Two numbers whose sum is for lessons, or two of two digits for tests.
 fn pair(random: &mut fastrand::Rng, is_test: bool) -> (u32, u32) {
+    let least = if is_test { 10 } else { 0 };
     loop {
-        let (a, b) = (random.u32(10..100), random.u32(10..100));
+        let (a, b) = (random.u32(least..100), random.u32(least..100));
         if arithmetic::is_kept(a, b) == is_test {
             return (a, b);
         }
@@ -198,12 +209,13 @@ fn write_test(
     lessons: impl Iterator<Item = Lesson>,
 ) -> io::Result<()> {
     let path = folder.join("tests").join(format!("{name}-{}.jsonl", language.code()));
-    let mut file = AtomicFile::create(&path)?;
+    let mut file = buffered(&path)?;
+    writeln!(file, "{}", json!({ "task": { "max_tokens": MAX_ANSWER_TOKENS } }))?;
     let mut seen = HashSet::new();
     for lesson in lessons.filter(|lesson| seen.insert(lesson.clone())).take(N_TESTS) {
         writeln!(file, "{}", json!({ "question": lesson.question, "answer": lesson.answer }))?;
     }
-    file.finish()
+    finish(file)
 }
 
 #[cfg(test)]
@@ -231,8 +243,9 @@ mod tests {
         for language in Language::BOTH {
             for (name, n) in [("elements", 100), ("addition", 100), ("spelling", 50)] {
                 let test = read(&format!("tests/{name}-{}.jsonl", language.code()));
-                assert!(test.lines().count() >= n, "{name}: {} questions", test.lines().count());
-                for line in test.lines() {
+                let questions = || test.lines().skip(1);
+                assert!(questions().count() >= n, "{name}: {} questions", questions().count());
+                for line in questions() {
                     let lesson = parsed(line);
                     let [question, answer] = ["question", "answer"].map(|key| lesson[key].as_str().unwrap());
                     assert!(!said.contains(question), "{question} is in a lesson");

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use engine::{
-    ContextPlan, ContextWish, Engine, EngineConfig, EngineError, Event, Generate, Isa, PromptLookup, TokenId,
+    ContextPlan, ContextWish, Engine, EngineConfig, EngineError, Event, FinishReason, Generate, Isa,
+    PromptLookup, TokenId,
 };
 use models::OpenModel;
 use tokenizer::{StopStrings, TokenStream, Tokenizer};
-use trainer::eval::{EvalError, EvalModel};
+use trainer::eval::{EvalError, EvalModel, Written};
 
 use crate::cli;
 use crate::config::{default_threads, isa};
@@ -96,7 +97,12 @@ impl EvalModel for Served {
         Ok(sum)
     }
 
-    fn generate(&self, prompt: &[TokenId], max_tokens: usize, until: &[String]) -> Result<String, EvalError> {
+    fn generate(
+        &self,
+        prompt: &[TokenId],
+        max_tokens: usize,
+        until: &[String],
+    ) -> Result<Written, EvalError> {
         self.check_stop()?;
         let request = Generate {
             stop_ids: self.tokenizer.end_of_generation_ids().to_vec(),
@@ -110,16 +116,16 @@ impl EvalModel for Served {
             self.check_stop()?;
             match event {
                 Event::Token { id, .. } => text.push_str(&stops.push(&stream.push(id))),
-                Event::Done { .. } => {
+                Event::Done { reason, .. } => {
                     text.push_str(&stops.push(&stream.finish()));
                     text.push_str(&stops.finish());
-                    return Ok(text);
+                    return Ok(Written { text, has_ended: reason == FinishReason::Stop });
                 }
                 Event::Failed(error) => return Err(failed(error)),
                 Event::Queued { .. } | Event::Prefill { .. } => {}
             }
             if stops.stopped().is_some() {
-                return Ok(text);
+                return Ok(Written { text, has_ended: true });
             }
         }
         Err(failed(EngineError::Stopped))

@@ -12,6 +12,7 @@ import type {
   RunEvent,
   RunRequest,
   Series,
+  Stage,
 } from './wire';
 
 /** A plan learns a vocabulary and tries three steps, a preview may load a model: longer than a plain call. */
@@ -25,6 +26,7 @@ export function createTrainingApi({ send, json, stream }: Call) {
   const base = '/api/training';
   const run = (id: string) => `${base}/runs/${encodeURIComponent(id)}`;
   const dataset = (name: string) => `${base}/datasets/${encodeURIComponent(name)}`;
+  const of = (stage: Stage | null) => (stage === null ? '' : `&stage=${stage}`);
   const within = (signal: AbortSignal) =>
     AbortSignal.any([signal, AbortSignal.timeout(WORK_TIMEOUT_MS)]);
 
@@ -49,14 +51,25 @@ export function createTrainingApi({ send, json, stream }: Call) {
     resume: (id: string) => json<Run>('POST', `${run(id)}/resume`),
     stop: (id: string) => json<Run>('POST', `${run(id)}/stop`),
     serve: (id: string) => json<{ model: string }>('POST', `${run(id)}/serve`),
-    series: (id: string, max: number) => json<Series>('GET', `${run(id)}/series?max=${max}`),
+    /** Of the stage that it is at, where none is named. */
+    series: (id: string, max: number, stage: Stage | null = null) =>
+      json<Series>('GET', `${run(id)}/series?max=${max}${of(stage)}`),
     log: async (id: string, tail: number) =>
       (await send('GET', `${run(id)}/log?tail=${tail}`)).text(),
 
-    /** What happens in a run behind line `after` of its log. */
-    async *events(id: string, after: number, signal: AbortSignal): AsyncGenerator<RunEvent[]> {
+    /** What happens in a run behind line `after` of the log of a stage. */
+    async *events(
+      id: string,
+      after: number,
+      stage: Stage | null,
+      signal: AbortSignal,
+    ): AsyncGenerator<RunEvent[]> {
       const headers: Record<string, string> = after > 0 ? { 'last-event-id': String(after) } : {};
-      for await (const events of stream(`${run(id)}/events?after=${after}`, signal, headers)) {
+      for await (const events of stream(
+        `${run(id)}/events?after=${after}${of(stage)}`,
+        signal,
+        headers,
+      )) {
         const taken: RunEvent[] = [];
         for (const { id: line, type, data } of events) {
           if (type === 'log') taken.push({ type, id: Number(line), event: data as LogEvent });

@@ -6,7 +6,7 @@ import { ApiError } from '../api';
 import { pause } from '../stores/pause';
 import type { TrainingApi } from './api';
 import { Course } from './course';
-import { isGoing, type Run } from './wire';
+import { isGoing, type Run, type Stage } from './wire';
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
@@ -26,6 +26,10 @@ export class RunView {
   #seeking = $state(false);
   #version = $state(0);
   #course = new Course();
+  /** Whose course it is; null in a run of one stage. */
+  #stage = $state<Stage | null>(null);
+  /** The one that was asked for; null: the one that the run is at. */
+  #wanted: Stage | null = null;
   #following: AbortController | null = null;
   #redraw: ReturnType<typeof setTimeout> | undefined;
 
@@ -48,6 +52,10 @@ export class RunView {
   }
   get seeking() {
     return this.#seeking;
+  }
+  /** The stage that is shown, in a run of several. */
+  get stage() {
+    return this.#stage;
   }
   /** The course, read anew whenever it has grown. */
   get course(): Course {
@@ -85,6 +93,15 @@ export class RunView {
     }
   }
 
+  /** Shows the course of another stage; the newest is followed again when it is chosen. */
+  show(stage: Stage) {
+    const begun = this.#run?.stages?.filter((other) => other.has_begun) ?? [];
+    this.#wanted = begun.at(-1)?.name === stage ? null : stage;
+    this.#stage = stage;
+    this.#status = 'loading';
+    void this.open();
+  }
+
   close() {
     this.#following?.abort();
     this.#following = null;
@@ -116,10 +133,11 @@ export class RunView {
   async #load(signal: AbortSignal) {
     const [run, series] = await Promise.all([
       this.#api.run(this.id),
-      this.#api.series(this.id, SERIES_POINTS),
+      this.#api.series(this.id, SERIES_POINTS, this.#wanted),
     ]);
     if (signal.aborted) return;
     this.#course = Course.of(series);
+    this.#stage = series.stage ?? null;
     this.#version += 1;
     this.#seeking = false;
     this.#status = 'ready';
@@ -128,12 +146,13 @@ export class RunView {
 
   /** Whether the stream came to an end of its own, and did not break off. */
   async #follow(signal: AbortSignal, onLine: () => void): Promise<boolean> {
-    for await (const events of this.#api.events(this.id, this.#course.lastId, signal)) {
+    const stage = this.#wanted === null ? this.#stage : null;
+    for await (const events of this.#api.events(this.id, this.#course.lastId, stage, signal)) {
       onLine();
       let grew = false;
       for (const event of events) {
         if (event.type === 'run') this.#see(event.run);
-        else if (event.type === 'log') {
+        else if (event.type === 'log' && this.#wanted === null) {
           this.#course.take(event.id, event.event);
           grew = true;
         }

@@ -5,6 +5,7 @@ import type { Recipe, Setting, SettingValue, SettingValues } from './wire';
 
 /** What stands open; everything else is folded away. */
 const COMMON: Record<string, readonly string[]> = {
+  'first-light': ['quick', 'threads'],
   pretrain: ['depth', 'budget', 'tokens', 'vocab_size', 'seq_len', 'threads'],
   sft: ['epochs', 'lr', 'lora', 'seq_len', 'threads'],
   dpo: ['epochs', 'lr', 'beta', 'lora', 'threads'],

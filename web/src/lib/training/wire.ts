@@ -1,6 +1,7 @@
 /** What the server says and hears about training (`/api/training`, JSON, snake_case; times in milliseconds). */
 
-export type Stage = 'pretrain' | 'sft' | 'dpo';
+/** `recipe`: several of the others, one after the other. */
+export type Stage = 'pretrain' | 'sft' | 'dpo' | 'recipe';
 export type DataKind = 'text' | 'conversations' | 'pairs';
 
 export interface Setting {
@@ -95,6 +96,7 @@ export interface Progress {
 export interface Ancestor {
   kind: string;
   id?: string | null;
+  /** Of data that the recipe makes there is none. */
   name?: string | null;
   recipe?: string | null;
   n_files?: number | null;
@@ -118,10 +120,24 @@ export interface Run {
   folder: string;
   command: string[];
   progress?: Progress | null;
+  /** In their order, where it is more than one; each has a course of its own. */
+  stages?: { name: Stage; has_begun: boolean }[];
+  /** What the finished model got in the tests that come with its recipe. */
+  results?: TestResult[];
   /** Its name in the chat, once it was asked for. */
   model?: { path: string; kind: 'model' | 'adapter'; bytes: number; name?: string | null } | null;
   /** What it came from, the nearest first. */
   lineage?: Ancestor[] | null;
+}
+
+/** A share of right answers, and where it lies with a confidence of 95 %. */
+export interface TestResult {
+  task: string;
+  metric: string;
+  n: number;
+  value: number;
+  low: number | null;
+  high: number | null;
 }
 
 /** A line of a run's log. Numbers that are not finite arrive as null. */
@@ -167,6 +183,8 @@ export interface Note {
 }
 
 export interface Series {
+  /** Whose course it is, in a run of several stages. */
+  stage?: Stage | null;
   steps: number[];
   loss: (number | null)[];
   rate: (number | null)[];

@@ -46,6 +46,10 @@ export const recipes: Record<string, RecipeWords> = {
 };
 
 export const settings: Record<string, SettingWords> = {
+  quick: {
+    name: 'Quick look',
+    help: 'Everything much smaller: each stage takes seconds, and the model learns next to nothing.',
+  },
   depth: {
     name: 'Depth',
     help: 'How many layers; the width follows from it. This is the one dial for the size of the model: 4 is a toy that is done in minutes, 12 already takes many hours on a small machine.',

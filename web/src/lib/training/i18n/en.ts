@@ -52,6 +52,7 @@ export const en = {
     clear: 'Clear the choice',
     steps: (step: number, total: number) => `step ${n(step)} of ${n(total)}`,
     left: (time: string) => `${time} left`,
+    leftOfStage: (time: string) => `${time} left of this stage`,
     took: (time: string) => `took ${time}`,
   },
   run: {
@@ -82,6 +83,7 @@ export const en = {
     sections: 'Parts of the run',
     plots: 'Plots',
     samples: 'Samples',
+    tests: 'Tests',
     compare: 'Before and after',
     log: 'Log',
     about: 'Configuration',
@@ -160,6 +162,30 @@ export const en = {
     best: 'best',
     step: 'Step',
   },
+  stages: {
+    label: 'Stages of the run',
+    names: {
+      pretrain: 'Learning to write',
+      sft: 'Learning to answer',
+      dpo: 'Preferences',
+    } as Record<string, string>,
+  },
+  tests: {
+    help: 'Questions that the model was never taught in these words, asked when it was done.',
+    test: 'Test',
+    n: 'Questions',
+    right: 'Right',
+    ended: 'Ended by itself',
+    interval: '95 % interval',
+    names: {
+      'elements-en': 'Elements, English',
+      'addition-en': 'Sums, English',
+      'spelling-en': 'Spelling, English',
+      'elements-zh': 'Elements, Chinese',
+      'addition-zh': 'Sums, Chinese',
+      'spelling-zh': 'Spelling, Chinese',
+    } as Record<string, string>,
+  },
   samples: {
     help: 'At every evaluation the model goes on with the same beginnings, so that you can watch it learn.',
     none: 'The first sample comes with the first evaluation.',
@@ -212,6 +238,7 @@ export const en = {
     lineageRun: 'Run',
     lineageModel: 'Model',
     lineageData: 'Data',
+    lineageOwn: 'Made by the recipe',
   },
   compareRuns: {
     title: 'Compare runs',
@@ -302,6 +329,7 @@ export const en = {
     vocab_size: 'Vocabulary',
     tied_output: 'Input and output share weights',
     n_tokens: 'Tokens to train on',
+    then_n_tokens: 'Then, tokens of conversations',
     epochs: 'Passes over the data',
     flops_per_token: 'Operations for a token',
     tokens_per_second: 'Tokens per second',

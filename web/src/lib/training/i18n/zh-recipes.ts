@@ -33,6 +33,10 @@ export const recipes: Record<string, RecipeWords> = {
 };
 
 export const settings: Record<string, SettingWords> = {
+  quick: {
+    name: '快速体验',
+    help: '一切都小得多：每个阶段只需几秒，模型几乎学不到东西。',
+  },
   depth: {
     name: '深度',
     help: '模型有多少层，宽度随之而定。模型大小只由它决定：4 是几分钟就好的玩具，12 在小机器上要许多小时。',

@@ -51,6 +51,7 @@ export const zh: TrainingCatalogue = {
     clear: '取消勾选',
     steps: (step, total) => `第 ${n(step)} 步，共 ${n(total)} 步`,
     left: (time) => `还需 ${time}`,
+    leftOfStage: (time) => `本阶段还需 ${time}`,
     took: (time) => `用时 ${time}`,
   },
   run: {
@@ -80,6 +81,7 @@ export const zh: TrainingCatalogue = {
     sections: '运行的各个部分',
     plots: '曲线',
     samples: '样例',
+    tests: '测试',
     compare: '前后对比',
     log: '日志',
     about: '配置',
@@ -152,6 +154,26 @@ export const zh: TrainingCatalogue = {
     best: '最好',
     step: '步',
   },
+  stages: {
+    label: '运行的各个阶段',
+    names: { pretrain: '学习写作', sft: '学习回答', dpo: '偏好' } as Record<string, string>,
+  },
+  tests: {
+    help: '训练完成后提出的问题；模型从未以这样的说法学过它们。',
+    test: '测试',
+    n: '问题数',
+    right: '答对',
+    ended: '自行结束',
+    interval: '95% 区间',
+    names: {
+      'elements-en': '化学元素（英文）',
+      'addition-en': '加法（英文）',
+      'spelling-en': '拼写（英文）',
+      'elements-zh': '化学元素（中文）',
+      'addition-zh': '加法（中文）',
+      'spelling-zh': '拼写（中文）',
+    } as Record<string, string>,
+  },
   samples: {
     help: '每次评估时，模型都会从同样的开头往下写，你可以看着它一点点学会。',
     none: '第一次评估后，这里会出现第一份样例。',
@@ -204,6 +226,7 @@ export const zh: TrainingCatalogue = {
     lineageRun: '运行',
     lineageModel: '模型',
     lineageData: '数据',
+    lineageOwn: '由配方生成',
   },
   compareRuns: {
     title: '比较运行',
@@ -292,6 +315,7 @@ export const zh: TrainingCatalogue = {
     vocab_size: '词表大小',
     tied_output: '输入输出共用权重',
     n_tokens: '训练词元数',
+    then_n_tokens: '随后学习的对话词元数',
     epochs: '数据遍数',
     flops_per_token: '每词元运算量',
     tokens_per_second: '每秒词元数',
