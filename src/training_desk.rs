@@ -196,8 +196,8 @@ impl TrainingDesk for Desk {
 /// The folder of the stage that a run is at.
 fn current(folder: &Path) -> PathBuf {
     let stages = recipe::stages_in(folder).into_iter().flatten().map(|(_, folder)| folder);
-    let begun = stages.filter(|folder| folder.join(LOG_FILE).exists());
-    begun.last().unwrap_or_else(|| folder.to_path_buf())
+    let mut begun = stages.filter(|folder| folder.join(LOG_FILE).exists());
+    begun.next_back().unwrap_or_else(|| folder.to_path_buf())
 }
 
 /// A dataset on the command line: its folder, or every file by name where a walk through the folder would pass some by.
