@@ -6,7 +6,7 @@ import platform
 
 from ours import CACHE, machine
 
-TABLES = ("speed", "lengths", "streams", "http", "prefix", "reopen", "context", "arrival", "start", "memory", "busy", "lookup", "quantize", "bpe", "training", "lora", "quality")
+TABLES = ("speed", "lengths", "streams", "http", "prefix", "reopen", "context", "arrival", "start", "memory", "busy", "lookup", "quantize", "bpe", "encode", "training", "lora", "quality")
 DEFAULT = ("speed", "start", "memory")
 
 
@@ -19,8 +19,8 @@ def main():
     args.add_argument("--threads", type=int, default=2)
     args.add_argument("--chunks", type=int, default=16, help="windows of 512 tokens for the divergences of `quantize`")
     args.add_argument("--rounds", type=int, default=3)
-    args.add_argument("--text", help="the text of `bpe` and `quality` (default: the manual pages of this machine)")
-    args.add_argument("--tokens", default="2M", help="how much of it `quality` learns from")
+    args.add_argument("--text", help="the text of `bpe` and `quality`, the documents (JSONL) of `encode` (default: the manual pages of this machine)")
+    args.add_argument("--tokens", default="2M", help="how much `quality` learns from")
     args.add_argument("--no-openvino", dest="openvino", action="store_false", help="leave OpenVINO out")
     args = args.parse_args()
     args.files = args.files or [str(CACHE / "models" / name) for name in ("smollm2-135m.gguf", "qwen2.5-coder-0.5b.gguf")]

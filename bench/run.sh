@@ -16,7 +16,7 @@ elif grep -qw amx_int8 /proc/cpuinfo; then
 fi
 [ ${#flags[@]} = 0 ] || export CMAKE_ARGS="${flags[*]}"
 venv="$cache/bench-venv$suffix"
-if ! "$venv/bin/python" -c 'import llama_cpp, openvino_genai, tokenizers, rustbpe' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import llama_cpp, openvino_genai, tokenizers, rustbpe, fastokens' 2>/dev/null; then
   bash scripts/need.sh python3 cc
   echo "building llama-cpp-python (about ten minutes on two cores, once)" >&2
   python3 -m venv "$venv"

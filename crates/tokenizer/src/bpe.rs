@@ -1,13 +1,19 @@
 //! Byte-level BPE: a word is its bytes, and the adjacent pair of lowest rank is merged until none is left.
 //!
-//! Merges are looked up by their pair of ids. Short words that occur again in one text are copied from the output.
+//! Merges are looked up by their pair of ids. Long words are cut at their seams first, and the ids of what is short
+//! are remembered.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::byte_level;
 use crate::char_class;
-use crate::merging::{Merge, NO_MERGE, NONE, Symbols};
+use crate::merging::{FEW, Merge, NO_MERGE, NONE, Symbols, merge_few};
 use crate::piece_table::{PieceMap, Pieces, hash_bytes, hash_pair, slots_for};
+use crate::pre_tokenizer::PreTokenizer;
+use crate::seams::Seams;
 use crate::sentence_piece::unmark_spaces;
-use crate::word_cache::WordCache;
+use crate::word_cache::{Key, WordCache};
 use crate::{TokenId, TokenKind};
 
 /// Longest word that is merged whole.
@@ -32,6 +38,10 @@ pub(crate) struct Bpe {
     /// Whole words that are tokens, where the merges have no say in them; characters in `Unit::Character`.
     words: PieceMap,
     whole_words: bool,
+    /// Tokens whose bytes were seen to merge into them, as almost all do: they need no merging again.
+    is_whole: Box<[AtomicBool]>,
+    /// `None` where symbols may be left out of a word: what stood apart can meet then.
+    seams: Option<Seams>,
     unk: Option<TokenId>,
 }
 
@@ -75,7 +85,10 @@ impl Bpe {
                 byte_ids[usize::from(byte)] = words.get(pieces, &[byte]).unwrap_or(NONE);
             }
         }
-        (Bpe { unit, merges: table, byte_ids, words, whole_words, unk }, n_lost)
+        let is_whole = kinds.iter().map(|_| AtomicBool::new(false)).collect();
+        let has_seams = unit == Unit::Byte && !byte_ids[0x80..].contains(&NONE);
+        let seams = has_seams.then(|| Seams::new(pieces, kinds));
+        (Bpe { unit, merges: table, byte_ids, words, whole_words, is_whole, seams, unk }, n_lost)
     }
 
     /// The token with these bytes, among those that merges can make.
@@ -83,14 +96,33 @@ impl Bpe {
         self.words.get(pieces, bytes)
     }
 
-    /// Appends the ids of one word.
-    fn encode_word(&self, pieces: &Pieces, word: &[u8], symbols: &mut Symbols, out: &mut Vec<TokenId>) {
-        if self.whole_words
-            && let Some(id) = self.words.get(pieces, word)
+    /// Appends the ids of a word, or of a part of one that lies between seams. Where `is_whole`, a token stays one
+    /// whatever the merges say.
+    fn encode_word(
+        &self,
+        pieces: &Pieces,
+        word: &[u8],
+        is_whole: bool,
+        symbols: &mut Symbols,
+        out: &mut Vec<TokenId>,
+    ) {
+        let token = self.words.get(pieces, word);
+        if let Some(id) = token
+            && (is_whole || self.is_whole[id as usize].load(Ordering::Relaxed))
         {
             out.push(id);
             return;
         }
+        let start = out.len();
+        self.merge_bytes(pieces, word, symbols, out);
+        if let Some(id) = token
+            && out[start..] == [id]
+        {
+            self.is_whole[id as usize].store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn merge_bytes(&self, pieces: &Pieces, word: &[u8], symbols: &mut Symbols, out: &mut Vec<TokenId>) {
         // Positions in a word are 32 bits wide: a longer one is cut, which no caller's text reaches.
         for word in word.chunks(MAX_WORD_LEN) {
             symbols.clear();
@@ -102,8 +134,12 @@ impl Bpe {
                 self.replace_unknown(&mut symbols.ids);
             }
             // Merges go by ids here: where a symbol begins does not matter.
-            symbols.starts.resize(symbols.ids.len(), 0);
-            symbols.merge(|pair| self.merges.get(pair.left, pair.right));
+            if symbols.ids.len() <= FEW {
+                merge_few(&mut symbols.ids, |left, right| self.merges.get(left, right));
+            } else {
+                symbols.starts.resize(symbols.ids.len(), 0);
+                symbols.merge(|pair| self.merges.get(pair.left, pair.right));
+            }
             out.extend_from_slice(&symbols.ids);
         }
     }
@@ -218,43 +254,68 @@ impl Resolver<'_> {
 /// Spaces of a merge that are tried as its border; real halves hold few.
 const MAX_SPACES: usize = 64;
 
-/// From a pair of ids to its merge: open addressing, at most three quarters full.
+/// From a pair of ids to its merge.
 #[derive(Debug)]
 struct MergeTable {
+    /// Open addressing, at most three quarters full. Most pairs that are asked for do not merge, so a slot is small.
     slots: Vec<Slot>,
     mask: usize,
-    /// By rank: what the merge makes.
-    merged: Vec<TokenId>,
+    /// Bits by hash: most pairs that are asked for do not merge, and are told apart here, in a table that fits a cache.
+    is_known: Vec<u64>,
+    /// By rank: the pair and what it becomes. Merges that are often asked for stand together here.
+    merges: Vec<[TokenId; 3]>,
+    /// Of pairs of low ids: the rank plus one, or zero. [`LOW`] × [`LOW`].
+    low: Vec<u32>,
 }
 
-/// Twelve bytes, for the whole table is walked at random.
+/// Half of a pair's hash, and its rank.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    left: TokenId,
-    right: TokenId,
+    tag: u32,
     rank: u32,
 }
 
-const EMPTY: Slot = Slot { left: NONE, right: NONE, rank: NONE };
+const EMPTY: Slot = Slot { tag: 0, rank: NONE };
+
+/// Ids below are the bytes and the first merges, where every word begins: their pairs have a table of their own, whose
+/// busy part is small.
+const LOW: u32 = 512;
 
 impl MergeTable {
     fn with_capacity(n: usize) -> MergeTable {
         let n_slots = slots_for(n);
-        MergeTable { slots: vec![EMPTY; n_slots], mask: n_slots - 1, merged: Vec::with_capacity(n) }
+        MergeTable {
+            slots: vec![EMPTY; n_slots],
+            mask: n_slots - 1,
+            is_known: vec![0; n_slots / 16],
+            merges: Vec::with_capacity(n),
+            low: vec![0; (LOW * LOW) as usize],
+        }
     }
 
     /// Adds the merge of the next rank; of two for one pair, the lower rank (the first) stays.
     fn push(&mut self, left: TokenId, right: TokenId, merged: TokenId) {
-        let rank = self.merged.len() as u32;
-        self.merged.push(merged);
-        let mut at = hash_pair(left, right) as usize & self.mask;
+        let rank = self.merges.len() as u32;
+        self.merges.push([left, right, merged]);
+        if left < LOW && right < LOW {
+            let low = &mut self.low[(left * LOW + right) as usize];
+            if *low == 0 {
+                *low = rank + 1;
+            }
+            return;
+        }
+        let hash = hash_pair(left, right);
+        let tag = (hash >> 32) as u32;
+        let (word, bit) = self.known(hash);
+        self.is_known[word] |= bit;
+        let mut at = hash as usize & self.mask;
         loop {
-            let slot = &mut self.slots[at];
-            if slot.left == NONE {
-                *slot = Slot { left, right, rank };
+            let slot = self.slots[at];
+            if slot.rank == NONE {
+                self.slots[at] = Slot { tag, rank };
                 return;
             }
-            if (slot.left, slot.right) == (left, right) {
+            if slot.tag == tag && self.merges[slot.rank as usize][..2] == [left, right] {
                 return;
             }
             at = (at + 1) & self.mask;
@@ -262,39 +323,130 @@ impl MergeTable {
     }
 
     #[inline]
+    fn known(&self, hash: u64) -> (usize, u64) {
+        ((hash >> 38) as usize & (self.is_known.len() - 1), 1 << (hash >> 32 & 63))
+    }
+
+    #[inline]
     fn get(&self, left: TokenId, right: TokenId) -> Merge {
-        let mut at = hash_pair(left, right) as usize & self.mask;
+        if left < LOW && right < LOW {
+            let rank = self.low[(left * LOW + right) as usize];
+            return match self.merges.get((rank as usize).wrapping_sub(1)) {
+                Some(&[.., merged]) => Merge { rank: rank - 1, merged },
+                None => NO_MERGE,
+            };
+        }
+        let hash = hash_pair(left, right);
+        let (word, bit) = self.known(hash);
+        if self.is_known[word] & bit == 0 {
+            return NO_MERGE;
+        }
+        let tag = (hash >> 32) as u32;
+        let mut at = hash as usize & self.mask;
         loop {
-            let slot = &self.slots[at];
-            if (slot.left, slot.right) == (left, right) {
-                return Merge { rank: slot.rank, merged: self.merged[slot.rank as usize] };
-            }
-            if slot.left == NONE {
+            let slot = self.slots[at];
+            if slot.rank == NONE {
                 return NO_MERGE;
+            }
+            if slot.tag == tag {
+                let [its_left, its_right, merged] = self.merges[slot.rank as usize];
+                if (its_left, its_right) == (left, right) {
+                    return Merge { rank: slot.rank, merged };
+                }
             }
             at = (at + 1) & self.mask;
         }
     }
 }
 
-/// Encodes the words of one text.
+/// Words that are looked up together: the reads of many overlap, where one after the other each would wait for memory.
+const N_TOGETHER: usize = 64;
+
+/// Encodes the words of texts and remembers them.
 #[derive(Debug)]
 pub(crate) struct BpeCall<'a> {
     bpe: &'a Bpe,
     pieces: &'a Pieces,
     symbols: Symbols,
     cache: WordCache,
+    waiting: Vec<Waiting>,
+}
+
+/// A word of the text, or a part of one, whose ids are not in the output yet.
+#[derive(Debug)]
+struct Waiting {
+    word: Range<usize>,
+    key: Key,
 }
 
 impl<'a> BpeCall<'a> {
-    /// For a text of about `text_len` bytes.
+    /// For texts of about `text_len` bytes together.
     pub(crate) fn new(bpe: &'a Bpe, pieces: &'a Pieces, text_len: usize) -> BpeCall<'a> {
-        BpeCall { bpe, pieces, symbols: Symbols::default(), cache: WordCache::new(text_len) }
+        BpeCall {
+            bpe,
+            pieces,
+            symbols: Symbols::default(),
+            cache: WordCache::new(text_len),
+            waiting: Vec::with_capacity(N_TOGETHER),
+        }
     }
 
-    /// Appends the ids of one word to `out`, always the same one.
-    pub(crate) fn word(&mut self, word: &[u8], out: &mut Vec<TokenId>) {
-        let BpeCall { bpe, pieces, symbols, cache } = self;
-        cache.append(word, out, |word, out| bpe.encode_word(pieces, word, symbols, out));
+    /// Appends the ids of a text.
+    pub(crate) fn text(&mut self, pre: &PreTokenizer, text: &[u8], out: &mut Vec<TokenId>) {
+        pre.for_each(text, |word| self.word(text, word, out));
+        self.encode_waiting(text, out);
+    }
+
+    #[inline]
+    fn word(&mut self, text: &[u8], word: Range<usize>, out: &mut Vec<TokenId>) {
+        let bpe = self.bpe;
+        // What begins otherwise seldom has a seam. A word that is a token has none.
+        let is_long = |at: usize| text[at] >= 0xE0;
+        if let Some(seams) = &bpe.seams
+            && word.len() > 3
+            && (is_long(word.start) || is_long(word.start + 1))
+        {
+            let mut start = word.start;
+            while start < word.end {
+                let end = seams.next(&text[..word.end], start);
+                self.wait(text, start..end, bpe.whole_words && end - start < word.len(), out);
+                start = end;
+            }
+        } else {
+            self.wait(text, word, false, out);
+        }
+    }
+
+    /// Adds what is to be encoded. Where `is_part`, it is merged even if it is a token.
+    #[inline]
+    fn wait(&mut self, text: &[u8], word: Range<usize>, is_part: bool, out: &mut Vec<TokenId>) {
+        if self.waiting.len() == N_TOGETHER {
+            self.encode_waiting(text, out);
+        }
+        self.waiting.push(Waiting { key: self.cache.key(text, &word, is_part), word });
+    }
+
+    /// Appends the ids of all that waits.
+    fn encode_waiting(&mut self, text: &[u8], out: &mut Vec<TokenId>) {
+        let BpeCall { bpe, pieces, symbols, cache, waiting } = self;
+        let mut touched = 0;
+        for Waiting { key, .. } in &*waiting {
+            touched ^= cache.touch(key);
+        }
+        for Waiting { word, key } in &*waiting {
+            if !cache.has(key) {
+                touched ^= bpe.words.touch(hash_bytes(&text[word.clone()]));
+            }
+        }
+        // The reads must happen although nothing needs what they found.
+        std::hint::black_box(touched);
+        for Waiting { word, key } in waiting.drain(..) {
+            if cache.get(&key, out) {
+                continue;
+            }
+            let start = out.len();
+            bpe.encode_word(pieces, &text[word], bpe.whole_words && !key.is_part(), symbols, out);
+            cache.put(&key, &out[start..]);
+        }
     }
 }

@@ -19,6 +19,7 @@ mod pre_tokenizer;
 
 mod bpe;
 mod merging;
+mod seams;
 mod sentence_piece;
 mod special_tokens;
 mod word_cache;
@@ -52,6 +53,6 @@ pub use pre_tokenizer::{PreTokenizerFacts, known_pre_tokenizers, pre_tokenizer_f
 pub use reasoning::{Delta, Reasoning, ReasoningParser};
 pub use stop_strings::StopStrings;
 pub use token_stream::TokenStream;
-pub use tokenizer::{Specials, Tokenizer, TokenizerError, TokenizerWarning};
+pub use tokenizer::{Encoder, Specials, Tokenizer, TokenizerError, TokenizerWarning};
 pub use training::{BpeTraining, TrainedBpe, TrainingError, WordCounts};
 pub use vocabulary::{TokenId, TokenKind, Vocabulary, VocabularyKind};

@@ -1,7 +1,8 @@
 //! Merges the symbols of one word: the adjacent pair of lowest rank first, the leftmost of equals, until no pair has
 //! a rank.
 //!
-//! A short word is scanned for its best pair after each merge. A long one keeps the positions of its pairs by rank,
+//! A short word is scanned for its best pair after each merge; where only its ids matter, in plain arrays
+//! ([`merge_few`]). A long one keeps the positions of its pairs by rank,
 //! so that millions of symbols take about n log n, and a run of one character is walked in order.
 
 use std::cmp::Reverse;
@@ -34,6 +35,42 @@ pub(crate) struct Pair {
     pub(crate) start: u32,
     pub(crate) middle: u32,
     pub(crate) end: u32,
+}
+
+/// Most symbols that [`merge_few`] takes.
+pub(crate) const FEW: usize = 32;
+
+/// As [`Symbols::merge`], of up to [`FEW`] symbols of which only the ids matter: so few are moved together after each
+/// merge rather than linked.
+pub(crate) fn merge_few(ids: &mut Vec<TokenId>, join: impl Fn(TokenId, TokenId) -> Merge) {
+    let mut pairs = [NO_MERGE; FEW];
+    for (pair, two) in pairs.iter_mut().zip(ids.windows(2)) {
+        *pair = join(two[0], two[1]);
+    }
+    let mut n = ids.len();
+    let symbols = &mut ids[..];
+    while n > 1 {
+        let (mut at, mut least) = (0, NO_MERGE);
+        for (idx, &pair) in pairs[..n - 1].iter().enumerate() {
+            if pair.rank < least.rank {
+                (at, least) = (idx, pair);
+            }
+        }
+        if least.rank == NONE {
+            break;
+        }
+        symbols[at] = least.merged;
+        symbols.copy_within(at + 2..n, at + 1);
+        pairs.copy_within(at + 1..n - 1, at);
+        n -= 1;
+        if at > 0 {
+            pairs[at - 1] = join(symbols[at - 1], symbols[at]);
+        }
+        if at + 1 < n {
+            pairs[at] = join(symbols[at], symbols[at + 1]);
+        }
+    }
+    ids.truncate(n);
 }
 
 /// The symbols of a word, and buffers that outlive it.
@@ -338,6 +375,14 @@ mod tests {
                 let symbols = word(n, seed);
                 let ends: Vec<u32> = (1..=n).collect();
                 let expected = slow(&symbols.ids, &ends, join);
+                if n as usize <= FEW {
+                    // Where a symbol begins is all the same to this way.
+                    let mut ids = symbols.ids.clone();
+                    merge_few(&mut ids, |left, right| {
+                        join(Pair { left, right, start: 0, middle: 0, end: 0 })
+                    });
+                    assert_eq!(ids, slow(&symbols.ids, &[0; 200], join), "few, {n} symbols, seed {seed}");
+                }
                 let mut whole = word(n, seed);
                 whole.merge(join);
                 assert_eq!(whole.ids, expected, "{n} symbols, seed {seed}");

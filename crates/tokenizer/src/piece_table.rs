@@ -129,8 +129,9 @@ pub(crate) fn hash_pair(left: TokenId, right: TokenId) -> u64 {
     fold((u64::from(left) << 32 | u64::from(right)) ^ 0xE703_7ED1_A0B4_28DB, 0x9E37_79B9_7F4A_7C15)
 }
 
+/// Both halves of a product: the step of `wyhash`.
 #[inline]
-fn fold(a: u64, b: u64) -> u64 {
+pub(crate) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product as u64) ^ ((product >> 64) as u64)
 }

@@ -5,6 +5,8 @@
 //! each expression is a hand-written scanner (see [`pattern`]): a regex engine backtracks for a quadratic time, or
 //! gives up, on long runs of white space or of one character.
 
+use std::ops::Range;
+
 mod pattern;
 mod table;
 
@@ -23,26 +25,29 @@ impl PreTokenizer {
         PreTokenizer { stages }
     }
 
-    /// Calls `word` for each word of `text`, in order; together they are the text.
-    pub(crate) fn for_each(&self, text: &[u8], word: &mut dyn FnMut(&[u8])) {
-        cut(&self.stages, text, word);
+    /// Calls `word` with where each word of `text` stands, in order; together they are the text.
+    pub(crate) fn for_each(&self, text: &[u8], mut word: impl FnMut(Range<usize>)) {
+        cut(&self.stages, text, 0..text.len(), &mut word);
     }
 }
 
-fn cut(stages: &[Pattern], text: &[u8], word: &mut dyn FnMut(&[u8])) {
+fn cut(stages: &[Pattern], text: &[u8], part: Range<usize>, word: &mut impl FnMut(Range<usize>)) {
     let Some((stage, later)) = stages.split_first() else {
-        if !text.is_empty() {
-            word(text);
+        if !part.is_empty() {
+            word(part);
         }
         return;
     };
+    // No expression sees beyond its piece.
+    let start = part.start;
+    let piece = &text[part];
     let mut at = 0;
-    while at < text.len() {
-        let end = stage.next_piece(text, at);
+    while at < piece.len() {
+        let end = stage.next_piece(piece, at);
         if later.is_empty() {
-            word(&text[at..end]);
+            word(start + at..start + end);
         } else {
-            cut(later, &text[at..end], word);
+            cut(later, text, start + at..start + end, word);
         }
         at = end;
     }

@@ -154,9 +154,12 @@ impl<'a> SentencePieceCall<'a> {
             let mut from = 0;
             while from < words.len() {
                 let to = model.chunk_end(words, from);
-                cache.append(&words[from..to], out, |chunk, out| {
-                    merge_chunk(model, pieces, chunk, scratch, out)
-                });
+                let key = cache.key(words, &(from..to), false);
+                if !cache.get(&key, out) {
+                    let start = out.len();
+                    merge_chunk(model, pieces, &words[from..to], scratch, out);
+                    cache.put(&key, &out[start..]);
+                }
                 from = to;
             }
             let Some(found) = found else { break };
@@ -165,12 +168,14 @@ impl<'a> SentencePieceCall<'a> {
         }
     }
 
-    /// Joins the unknown tokens of a run into one, when the whole text is done.
-    pub(crate) fn finish(self, out: &mut Vec<TokenId>) {
+    /// Joins the unknown tokens of a run into one, when the whole text is done; its ids stand in `out` from `start`.
+    pub(crate) fn finish(&self, out: &mut Vec<TokenId>, start: usize) {
         if let Some(unk) = self.model.unk
             && self.model.byte_ids.contains(&NONE)
         {
-            out.dedup_by(|id, before| *id == unk && *before == unk);
+            let mut own = out.split_off(start);
+            own.dedup_by(|id, before| *id == unk && *before == unk);
+            out.append(&mut own);
         }
     }
 }

@@ -31,8 +31,55 @@ pub(crate) type Admits<'a> = &'a dyn Fn(Range<usize>, bool) -> bool;
 #[derive(Debug, Default)]
 pub(crate) struct SpecialTokens {
     entries: Vec<Entry>,
-    /// Whether some text begins with this byte.
-    begins: Vec<bool>,
+    /// The bytes that texts begin with.
+    begins: Begins,
+}
+
+/// A set of bytes to look for.
+#[derive(Debug)]
+enum Begins {
+    /// One to four, the first of them in the empty places: compared with sixteen bytes of the text at once.
+    Few([u8; 4]),
+    /// Whether each byte is one.
+    Many(Box<[bool; 256]>),
+}
+
+impl Default for Begins {
+    fn default() -> Begins {
+        Begins::Many(Box::new([false; 256]))
+    }
+}
+
+/// Bytes of a text that are compared together.
+const BLOCK_LEN: usize = 64;
+
+impl Begins {
+    fn new(bytes: &[u8]) -> Begins {
+        match bytes {
+            &[first, ..] if bytes.len() <= 4 => {
+                Begins::Few(std::array::from_fn(|idx| *bytes.get(idx).unwrap_or(&first)))
+            }
+            _ => Begins::Many(Box::new(std::array::from_fn(|byte| bytes.contains(&(byte as u8))))),
+        }
+    }
+
+    /// The first of them in `text` at or after `from`.
+    fn next(&self, text: &[u8], mut from: usize) -> Option<usize> {
+        let few = match self {
+            Begins::Many(is_one) => {
+                return (from..text.len()).find(|&at| is_one[usize::from(text[at])]);
+            }
+            Begins::Few(few) => few,
+        };
+        let is_one = |byte: u8| few.iter().fold(false, |found, &one| found | (byte == one));
+        // No early end inside a block, so that vectors do it.
+        while let Some(block) = text.get(from..from + BLOCK_LEN)
+            && !block.iter().fold(false, |found, &byte| found | is_one(byte))
+        {
+            from += BLOCK_LEN;
+        }
+        (from..text.len()).find(|&at| is_one(text[at]))
+    }
 }
 
 impl SpecialTokens {
@@ -44,11 +91,9 @@ impl SpecialTokens {
             .collect();
         entries.sort_by(|a, b| a.text.cmp(&b.text).then(a.id.cmp(&b.id)));
         entries.dedup_by(|later, earlier| later.text == earlier.text);
-        let mut begins = vec![false; 256];
-        for entry in &entries {
-            begins[usize::from(entry.text[0])] = true;
-        }
-        SpecialTokens { entries, begins }
+        let mut begins: Vec<u8> = entries.iter().map(|entry| entry.text[0]).collect();
+        begins.dedup();
+        SpecialTokens { begins: Begins::new(&begins), entries }
     }
 
     /// The first token at or after `from` that `admits` admits.
@@ -56,9 +101,14 @@ impl SpecialTokens {
         if self.entries.is_empty() {
             return None;
         }
-        (from..text.len())
-            .filter(|&start| self.begins[usize::from(text[start])])
-            .find_map(|start| self.longest_at(text, start, admits))
+        let mut at = from;
+        while let Some(start) = self.begins.next(text, at) {
+            if let Some(found) = self.longest_at(text, start, admits) {
+                return Some(found);
+            }
+            at = start + 1;
+        }
+        None
     }
 
     fn longest_at(&self, text: &[u8], start: usize, admits: Admits<'_>) -> Option<Found> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::char_class::{
     Char, Classes, LETTER, LOWER, MARK, MODIFIER, NEWLINE, NUMBER, OTHER_LETTER, PUNCTUATION, SPACE, SYMBOL,
-    TITLE, UPPER, char_at,
+    TITLE, UPPER, ascii_classes_of, char_at,
 };
 
 /// Uppercase and caseless: what may stand before the small letters of a word.
@@ -245,6 +245,48 @@ fn run_end(text: &[u8], mut at: usize, belongs: impl Fn(Char) -> bool) -> usize 
     at
 }
 
+/// The end of the run of letters from `at` on; `letters` holds all of them, and what else counts as one beyond ASCII.
+#[inline(always)]
+fn letters_end(text: &[u8], mut at: usize, letters: Classes) -> usize {
+    loop {
+        at = ascii_letters_end(text, at);
+        if text.get(at).is_none_or(u8::is_ascii) {
+            return at;
+        }
+        let from = at;
+        while let Some(c) = char_at(text, at)
+            && c.len > 1
+            && c.is(letters)
+        {
+            at += c.len;
+        }
+        if at == from {
+            return at;
+        }
+    }
+}
+
+/// The end of the run of ASCII letters from `at` on, eight bytes at a time: most words end within eight, and a loop by
+/// bytes would end each with a jump that the processor cannot foresee.
+#[inline]
+fn ascii_letters_end(text: &[u8], mut at: usize) -> usize {
+    const fn each(byte: u64) -> u64 {
+        byte * 0x0101_0101_0101_0101
+    }
+    while let Some(bytes) = text.get(at..at + 8) {
+        let bytes = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        // Of each byte the upper bit tells: in small letters and without it, whether it is at least `a`, above `z`.
+        let small = (bytes | each(0x20)) & each(0x7F);
+        let (from_a, above_z) = (small + each(0x80 - 0x61), small + each(0x80 - 0x7B));
+        let others = !(from_a & !above_z & !bytes) & each(0x80);
+        if others != 0 {
+            return at + others.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + text[at.min(text.len())..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count()
+}
+
 #[inline]
 fn class_run_end(text: &[u8], at: usize, classes: Classes) -> usize {
     run_end(text, at, |c| c.is(classes))
@@ -268,16 +310,21 @@ fn match_space(text: &[u8], at: usize) -> Option<usize> {
 /// `\s*[\r\n]+|\s+(?!\S)|\s+`: white space up to its last line end, or else as [`match_space`].
 fn match_lines_or_space(text: &[u8], at: usize) -> Option<usize> {
     let mut end = at;
+    let mut last_len = 0;
     let mut after_newline = None;
     while let Some(c) = char_at(text, end)
         && c.is(SPACE)
     {
         end += c.len;
+        last_len = c.len;
         if c.is(NEWLINE) {
             after_newline = Some(end);
         }
     }
-    after_newline.or_else(|| match_space(text, at))
+    after_newline.or(match end - last_len {
+        but_last if but_last > at && end < text.len() => Some(but_last),
+        _ => (end > at).then_some(end),
+    })
 }
 
 /// `'s|'t|'re|'ve|'m|'ll|'d`, and with `any_case` also in capitals (and with the long s, which folds to s).
@@ -301,14 +348,27 @@ fn match_gpt2(text: &[u8], at: usize) -> Option<usize> {
     }
     let start = if text[at] == b' ' { at + 1 } else { at };
     match char_at(text, start) {
-        Some(c) if c.is(LETTER) => Some(class_run_end(text, start, LETTER)),
+        Some(c) if c.is(LETTER) => Some(letters_end(text, start, LETTER)),
         Some(c) if c.is(NUMBER) => Some(class_run_end(text, start, NUMBER)),
         Some(c) if !c.is(SPACE) => Some(run_end(text, start, |c| !c.is(SPACE | LETTER | NUMBER))),
         _ => match_space(text, at),
     }
 }
 
+#[inline]
 fn match_words(words: &Words, text: &[u8], at: usize) -> Option<usize> {
+    // Most words: ASCII letters, with one other character before them that may stand there; and single digits.
+    let first = ascii_classes_of(text[at]);
+    if first & NUMBER != 0 && words.max_digits == 1 {
+        return Some(at + 1);
+    }
+    if first != 0 && text[at] != b'\'' {
+        let start = at + usize::from(first & (NEWLINE | LETTER | NUMBER) == 0);
+        let end = letters_end(text, start, words.letters);
+        if end > start {
+            return Some(end);
+        }
+    }
     if words.contractions
         && let Some(end) = match_contraction(text, at, true)
     {
@@ -316,13 +376,13 @@ fn match_words(words: &Words, text: &[u8], at: usize) -> Option<usize> {
     }
     let c = char_at(text, at)?;
     if !c.is(NEWLINE | LETTER | NUMBER) {
-        let end = class_run_end(text, at + c.len, words.letters);
+        let end = letters_end(text, at + c.len, words.letters);
         if end > at + c.len {
             return Some(end);
         }
     }
     if c.is(words.letters) {
-        return Some(class_run_end(text, at, words.letters));
+        return Some(letters_end(text, at, words.letters));
     }
     if c.is(NUMBER) {
         return Some(digits_end(text, at, words.max_digits));

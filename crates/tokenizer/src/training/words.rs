@@ -40,7 +40,8 @@ impl WordCounts {
         *n_bytes += text.len() as u64;
         let composed = if *nfc { compose(text) } else { None };
         let text = composed.as_deref().unwrap_or(text);
-        pre_tokenizer.for_each(text, &mut |word| {
+        pre_tokenizer.for_each(text, |word| {
+            let word = &text[word];
             // A word of one byte has no pair.
             if word.len() < 2 {
                 return;

@@ -348,6 +348,7 @@ fn tokenise(
     send: &SyncSender<(u64, Tokenised)>,
     writer_gave_up: &AtomicBool,
 ) {
+    let mut encoder = tokenizer.encoder();
     let next = || receive.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
     while let Some(batch) = next() {
         if writer_gave_up.load(Ordering::Relaxed) {
@@ -360,7 +361,7 @@ fn tokenise(
                 Mark::Text(end) => {
                     let text = &batch.texts[start..end];
                     start = end;
-                    out.tokens.extend(tokenizer.encode(text.as_bytes(), Specials::AsText));
+                    encoder.append(text.as_bytes(), Specials::AsText, &mut out.tokens);
                     (Mark::Text(out.tokens.len()), text.len() as u64)
                 }
                 other => (other, 0),
