@@ -166,7 +166,8 @@ def main():
     gguf = GGUFReader(args.out, "r+")
     model = Gpt(gguf, seq_len)
     start(model, args.recipe)
-    groups = [group for optimizer in (found := optimizers(model, args.recipe, settings["optimizer"])) for group in optimizer.param_groups]
+    found = optimizers(model, args.recipe, settings["optimizer"])
+    groups = [group for optimizer in found for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
     compiled = model if args.eager else torch.compile(model)
     is_bf16 = settings["products"] == "bf16"
@@ -179,7 +180,7 @@ def main():
             return compiled(windows[:, :-1], windows[:, 1:])
 
     def bits_per_byte():
-        windows = held_out.windows(seq_len)
+        windows = held_out.windows(seq_len)[: settings["eval_rows"] // seq_len]
         windows = windows[: len(windows) // n_rows * n_rows]
         with torch.no_grad():
             nats = sum(loss_of(part).item() for part in windows.split(n_rows)) / (len(windows) // n_rows)
