@@ -27,7 +27,8 @@ class Norm(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention with norms on each head's queries and keys, and a gated feed-forward network (Qwen 3)."""
+    """Pre-norm attention with norms on each head's queries and keys, and a gated feed-forward network (Qwen 3). What is named
+    is named as the tensors of a GGUF file are; products that share their left side are one."""
 
     def __init__(self, n_embd, n_heads, n_kv_heads, n_ff):
         super().__init__()
@@ -35,24 +36,24 @@ class Block(nn.Module):
         q_dim, k_dim = n_heads * HEAD_DIM, n_kv_heads * HEAD_DIM
         self.split = (q_dim, k_dim, k_dim)
         self.attn_norm, self.ffn_norm = Norm(n_embd), Norm(n_embd)
-        self.q_norm, self.k_norm = Norm(HEAD_DIM), Norm(HEAD_DIM)
+        self.attn_q_norm, self.attn_k_norm = Norm(HEAD_DIM), Norm(HEAD_DIM)
         self.qkv = nn.Linear(n_embd, sum(self.split), bias=False)
-        self.out = nn.Linear(q_dim, n_embd, bias=False)
+        self.attn_output = nn.Linear(q_dim, n_embd, bias=False)
         self.gate_up = nn.Linear(n_embd, 2 * n_ff, bias=False)
-        self.down = nn.Linear(n_ff, n_embd, bias=False)
+        self.ffn_down = nn.Linear(n_ff, n_embd, bias=False)
 
     def forward(self, x, cos, sin):
         n, seq_len, _ = x.shape
         q, k, v = self.qkv(self.attn_norm(x)).split(self.split, dim=-1)
-        q = rotate(self.q_norm(q.view(n, seq_len, self.n_heads, HEAD_DIM)), cos, sin).transpose(1, 2)
-        k = rotate(self.k_norm(k.view(n, seq_len, self.n_kv_heads, HEAD_DIM)), cos, sin).transpose(1, 2)
+        q = rotate(self.attn_q_norm(q.view(n, seq_len, self.n_heads, HEAD_DIM)), cos, sin).transpose(1, 2)
+        k = rotate(self.attn_k_norm(k.view(n, seq_len, self.n_kv_heads, HEAD_DIM)), cos, sin).transpose(1, 2)
         v = v.view(n, seq_len, self.n_kv_heads, HEAD_DIM).transpose(1, 2)
         q, k = q.to(v.dtype), k.to(v.dtype)
         gqa = self.n_heads != self.n_kv_heads
         attn = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=gqa)
-        x = x + self.out(attn.transpose(1, 2).reshape(n, seq_len, -1))
+        x = x + self.attn_output(attn.transpose(1, 2).reshape(n, seq_len, -1))
         gate, up = self.gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
+        return x + self.ffn_down(F.silu(gate) * up)
 
 
 def rotate(x, cos, sin):
@@ -61,26 +62,22 @@ def rotate(x, cos, sin):
 
 
 class Gpt(nn.Module):
-    def __init__(self, args):
+    def __init__(self, vocab_size, n_embd, blocks, seq_len, rope_theta=10000.0):
         super().__init__()
-        n_embd = HEAD_DIM * args.depth
-        n_ff = -(-(8 * n_embd // 3) // 64) * 64
-        self.embd = nn.Embedding(args.vocab_size, n_embd)
-        self.blocks = nn.ModuleList(
-            Block(n_embd, args.depth, args.kv_heads or args.depth, n_ff) for _ in range(args.depth)
-        )
-        self.norm = Norm(n_embd)
-        self.output = nn.Linear(n_embd, args.vocab_size, bias=False)
-        frequencies = 10000.0 ** (-torch.arange(0, HEAD_DIM, 2) / HEAD_DIM)
-        angles = torch.arange(args.seq_len)[:, None] * frequencies[None]
+        self.token_embd = nn.Embedding(vocab_size, n_embd)
+        self.blk = nn.ModuleList(blocks)
+        self.output_norm = Norm(n_embd)
+        self.output = nn.Linear(n_embd, vocab_size, bias=False)
+        frequencies = rope_theta ** (-torch.arange(0, HEAD_DIM, 2) / HEAD_DIM)
+        angles = torch.arange(seq_len)[:, None] * frequencies[None]
         self.register_buffer("cos", angles.cos()[:, None])
         self.register_buffer("sin", angles.sin()[:, None])
 
     def forward(self, tokens, targets):
-        x = self.embd(tokens)
-        for block in self.blocks:
+        x = self.token_embd(tokens)
+        for block in self.blk:
             x = block(x, self.cos, self.sin)
-        logits = self.output(self.norm(x))
+        logits = self.output(self.output_norm(x))
         return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.reshape(-1))
 
 
@@ -124,7 +121,10 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
-    model = Gpt(args)
+    n_embd = HEAD_DIM * args.depth
+    n_ff = -(-(8 * n_embd // 3) // 64) * 64
+    blocks = [Block(n_embd, args.depth, args.kv_heads or args.depth, n_ff) for _ in range(args.depth)]
+    model = Gpt(args.vocab_size, n_embd, blocks, args.seq_len)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     step_model = model if args.eager else torch.compile(model)
     is_bf16 = args.products == "bf16"

@@ -20,66 +20,38 @@ import torch.nn.functional as F
 from gguf import GGUFReader
 from torch import nn
 
-from torch_peer import HEAD_DIM, Norm, peak_memory, rotate
+import torch_peer
+from torch_peer import Gpt, peak_memory
 
 N_EVALUATIONS = 10
 
 
-class Block(nn.Module):
-    """Pre-norm attention with norms on each head's queries and keys, and a gated feed-forward network (Qwen 3). Matrices
-    are their own parameters, as an optimiser wants that looks at them whole, and are multiplied together."""
+class Block(torch_peer.Block):
+    """Each matrix is a parameter of its own, as an optimiser wants that looks at them whole; they are still multiplied
+    together."""
 
     def __init__(self, n_embd, n_heads, n_kv_heads, n_ff):
-        super().__init__()
-        self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
-        q_dim, k_dim = n_heads * HEAD_DIM, n_kv_heads * HEAD_DIM
-        self.split = (q_dim, k_dim, k_dim)
-        self.attn_norm, self.ffn_norm = Norm(n_embd), Norm(n_embd)
-        self.attn_q_norm, self.attn_k_norm = Norm(HEAD_DIM), Norm(HEAD_DIM)
-        linear = lambda n, m: nn.Linear(n, m, bias=False)
-        self.attn_q, self.attn_k, self.attn_v = (linear(n_embd, n) for n in self.split)
-        self.attn_output = linear(q_dim, n_embd)
-        self.ffn_gate, self.ffn_up, self.ffn_down = linear(n_embd, n_ff), linear(n_embd, n_ff), linear(n_ff, n_embd)
+        super().__init__(n_embd, n_heads, n_kv_heads, n_ff)
+        del self.qkv, self.gate_up
+        linear = lambda n: nn.Linear(n_embd, n, bias=False)
+        self.attn_q, self.attn_k, self.attn_v = map(linear, self.split)
+        self.ffn_gate, self.ffn_up = linear(n_ff), linear(n_ff)
 
-    def forward(self, x, cos, sin):
-        n, seq_len, _ = x.shape
-        qkv = torch.cat((self.attn_q.weight, self.attn_k.weight, self.attn_v.weight))
-        q, k, v = F.linear(self.attn_norm(x), qkv).split(self.split, dim=-1)
-        q = rotate(self.attn_q_norm(q.view(n, seq_len, self.n_heads, HEAD_DIM)), cos, sin).transpose(1, 2)
-        k = rotate(self.attn_k_norm(k.view(n, seq_len, self.n_kv_heads, HEAD_DIM)), cos, sin).transpose(1, 2)
-        v = v.view(n, seq_len, self.n_kv_heads, HEAD_DIM).transpose(1, 2)
-        q, k = q.to(v.dtype), k.to(v.dtype)
-        attn = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.n_heads != self.n_kv_heads)
-        x = x + self.attn_output(attn.transpose(1, 2).reshape(n, seq_len, -1))
-        gate_up = torch.cat((self.ffn_gate.weight, self.ffn_up.weight))
-        gate, up = F.linear(self.ffn_norm(x), gate_up).chunk(2, dim=-1)
-        return x + self.ffn_down(F.silu(gate) * up)
+    def qkv(self, x):
+        return F.linear(x, torch.cat((self.attn_q.weight, self.attn_k.weight, self.attn_v.weight)))
+
+    def gate_up(self, x):
+        return F.linear(x, torch.cat((self.ffn_gate.weight, self.ffn_up.weight)))
 
 
-class Gpt(nn.Module):
-    """Of the shape that a GGUF file tells, its parameters named as the tensors there."""
-
-    def __init__(self, gguf, seq_len):
-        super().__init__()
-        said = lambda key: gguf.fields[f"qwen3.{key}"].contents()
-        n_layers, n_embd = said("block_count"), said("embedding_length")
-        shape = (n_embd, said("attention.head_count"), said("attention.head_count_kv"), said("feed_forward_length"))
-        vocab_size = next(tensor.shape[1] for tensor in gguf.tensors if tensor.name == "token_embd.weight")
-        self.token_embd = nn.Embedding(int(vocab_size), n_embd)
-        self.blk = nn.ModuleList(Block(*shape) for _ in range(n_layers))
-        self.output_norm = Norm(n_embd)
-        self.output = nn.Linear(n_embd, int(vocab_size), bias=False)
-        frequencies = said("rope.freq_base") ** (-torch.arange(0, HEAD_DIM, 2) / HEAD_DIM)
-        angles = torch.arange(seq_len)[:, None] * frequencies[None]
-        self.register_buffer("cos", angles.cos()[:, None])
-        self.register_buffer("sin", angles.sin()[:, None])
-
-    def forward(self, tokens, targets):
-        x = self.token_embd(tokens)
-        for block in self.blk:
-            x = block(x, self.cos, self.sin)
-        logits = self.output(self.output_norm(x))
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.reshape(-1))
+def model_of(gguf, seq_len):
+    """Of the shape that a file tells."""
+    said = lambda key: gguf.fields[f"qwen3.{key}"].contents()
+    n_embd = said("embedding_length")
+    shape = (n_embd, said("attention.head_count"), said("attention.head_count_kv"), said("feed_forward_length"))
+    vocab_size = next(int(tensor.shape[1]) for tensor in gguf.tensors if tensor.name == "token_embd.weight")
+    blocks = [Block(*shape) for _ in range(said("block_count"))]
+    return Gpt(vocab_size, n_embd, blocks, seq_len, said("rope.freq_base"))
 
 
 def start(model, recipe):
@@ -164,7 +136,7 @@ def main():
     n_rows = settings["batch_rows"] // seq_len
     shutil.copyfile(args.run / "model.gguf", args.out)
     gguf = GGUFReader(args.out, "r+")
-    model = Gpt(gguf, seq_len)
+    model = model_of(gguf, seq_len)
     start(model, args.recipe)
     found = optimizers(model, args.recipe, settings["optimizer"])
     groups = [group for optimizer in found for group in optimizer.param_groups]

@@ -258,11 +258,19 @@ test('the first model: all stages from one click, to its tests and the chat', as
   await page.getByRole('button', { name: 'Pause' }).click();
   await expect(badge(page, 'Paused')).toBeVisible({ timeout: 60_000 });
   await page.getByRole('button', { name: 'Resume' }).click();
-  await expect(badge(page, 'Done')).toBeVisible({ timeout: 120_000 });
-
-  await expect(stage('Learning to answer')).toBeChecked();
+  await expect(stage('Learning to answer'), 'the next stage is shown').toBeChecked({
+    timeout: 120_000,
+  });
   await page.getByRole('tab', { name: 'Samples' }).click();
-  await expect(page.locator('#section')).toContainText('What is 47 + 38?');
+  let fetched = 0;
+  page.on('request', (request) => (fetched += Number(/\/(series|events)\b/.test(request.url()))));
+  await stage('Learning to write').check({ force: true });
+  await expect(page.locator('#section')).toContainText('The symbol Fe stands for');
+  await page.waitForTimeout(1500);
+  expect(fetched, 'an earlier stage is fetched once').toBeLessThan(4);
+  await stage('Learning to answer').check({ force: true });
+  await expect(page.locator('#section')).toContainText('What is 47 + 38?', { timeout: 60_000 });
+  await expect(badge(page, 'Done')).toBeVisible({ timeout: 120_000 });
   await stage('Learning to write').check({ force: true });
   await expect(page.locator('#section')).toContainText('The symbol Fe stands for');
   await page.getByRole('tab', { name: 'Tests' }).click();

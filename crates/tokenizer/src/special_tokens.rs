@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use memchr::memchr3;
+
 use crate::TokenId;
 
 /// One token that is looked for.
@@ -38,8 +40,8 @@ pub(crate) struct SpecialTokens {
 /// A set of bytes to look for.
 #[derive(Debug)]
 enum Begins {
-    /// One to four, the first of them in the empty places: compared with sixteen bytes of the text at once.
-    Few([u8; 4]),
+    /// Up to three, the first of them in the empty places.
+    Few([u8; 3]),
     /// Whether each byte is one.
     Many(Box<[bool; 256]>),
 }
@@ -50,13 +52,10 @@ impl Default for Begins {
     }
 }
 
-/// Bytes of a text that are compared together.
-const BLOCK_LEN: usize = 64;
-
 impl Begins {
     fn new(bytes: &[u8]) -> Begins {
         match bytes {
-            &[first, ..] if bytes.len() <= 4 => {
+            &[first, ..] if bytes.len() <= 3 => {
                 Begins::Few(std::array::from_fn(|idx| *bytes.get(idx).unwrap_or(&first)))
             }
             _ => Begins::Many(Box::new(std::array::from_fn(|byte| bytes.contains(&(byte as u8))))),
@@ -64,21 +63,11 @@ impl Begins {
     }
 
     /// The first of them in `text` at or after `from`.
-    fn next(&self, text: &[u8], mut from: usize) -> Option<usize> {
-        let few = match self {
-            Begins::Many(is_one) => {
-                return (from..text.len()).find(|&at| is_one[usize::from(text[at])]);
-            }
-            Begins::Few(few) => few,
-        };
-        let is_one = |byte: u8| few.iter().fold(false, |found, &one| found | (byte == one));
-        // No early end inside a block, so that vectors do it.
-        while let Some(block) = text.get(from..from + BLOCK_LEN)
-            && !block.iter().fold(false, |found, &byte| found | is_one(byte))
-        {
-            from += BLOCK_LEN;
+    fn next(&self, text: &[u8], from: usize) -> Option<usize> {
+        match self {
+            Begins::Few([a, b, c]) => memchr3(*a, *b, *c, &text[from..]).map(|at| from + at),
+            Begins::Many(is_one) => (from..text.len()).find(|&at| is_one[usize::from(text[at])]),
         }
-        (from..text.len()).find(|&at| is_one(text[at]))
     }
 }
 

@@ -176,15 +176,19 @@ impl Cooking<'_> {
         };
         let tokens_per_second = pretrain::plan_and_train(&trial)?;
 
+        let TrainStage::Sft(teaching) = self.parsed(self.words(&TEACH)?)?.stage else {
+            unreachable!("the name of that stage is `sft`")
+        };
+        let teaching = teaching.tune;
         let tokenizer = models::open_tokenizer(&self.home.join(TOKENIZER.folder).join(TOKENIZER.outcome))?;
-        let corpus = Corpus::find(&[self.home.join(LESSONS).join("chats.jsonl")])?;
+        let corpus = Corpus::find(&teaching.records)?;
         let task = PrepareLessons {
             corpus: &corpus,
             on_broken: OnBroken::Stop,
             tokenizer: &tokenizer,
             template: &ChatTemplate::chatml(tokenizer.special_texts()),
-            seq_len: trial.seq_len as usize,
-            held_out_share: 0.05,
+            seq_len: teaching.seq_len as usize,
+            held_out_share: teaching.held_out,
             kind: LessonKind::Chats,
         };
         let lessons = trainer::prepare_lessons(&task, &self.home.join("conversations"))?;

@@ -2,7 +2,8 @@
 //! something about it changes, as server-sent events.
 //!
 //! The log is looked at a few times a second. When a run goes on from a checkpoint, its log is cut back to that and
-//! written anew, and a run of several stages has a log for each: who follows is told so (`reset`), and begins again.
+//! written anew: who follows is told so (`reset`), and begins again. A run of several stages has a log for each; one is
+//! followed, and the run itself tells when the next has begun.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -53,7 +54,6 @@ pub(super) async fn follow(
     let follower = Follower {
         owner: owner(&state),
         id,
-        folder,
         log: Log { path, after, at: None },
         waiting: VecDeque::new(),
         last_told: Json::Null,
@@ -79,7 +79,6 @@ struct Follower {
     training: Arc<Training>,
     owner: OwnerId,
     id: JobId,
-    folder: PathBuf,
     log: Log,
     waiting: VecDeque<Event>,
     last_told: Json,
@@ -116,14 +115,8 @@ impl Follower {
         let is_going = job.status.is_going();
         let training = Arc::clone(&self.training);
         let mut log = std::mem::take(&mut self.log);
-        let folder = self.folder.clone();
         let (told, read, log) = on_blocking_thread(move || {
-            let current = training.config.desk.log_path(&folder);
-            let mut read = log.read();
-            // What the stage before has still said is told first.
-            if current != log.path && matches!(&read, Ok(Read::Lines(lines)) if lines.is_empty()) {
-                read = Ok(Read::CutBack);
-            }
+            let read = log.read();
             (training.run_json(&job), read, log)
         })
         .await

@@ -93,10 +93,14 @@ export class RunView {
     }
   }
 
-  /** Shows the course of another stage; the newest is followed again when it is chosen. */
+  /** The stage that the run is at, in a run of several. */
+  get #newest(): Stage | null {
+    return this.#run?.stages?.findLast((stage) => stage.has_begun)?.name ?? null;
+  }
+
+  /** Shows the course of another stage; with the newest, that of the next is shown once it begins. */
   show(stage: Stage) {
-    const begun = this.#run?.stages?.filter((other) => other.has_begun) ?? [];
-    this.#wanted = begun.at(-1)?.name === stage ? null : stage;
+    this.#wanted = this.#newest === stage ? null : stage;
     this.#stage = stage;
     this.#status = 'loading';
     void this.open();
@@ -146,13 +150,13 @@ export class RunView {
 
   /** Whether the stream came to an end of its own, and did not break off. */
   async #follow(signal: AbortSignal, onLine: () => void): Promise<boolean> {
-    const stage = this.#wanted === null ? this.#stage : null;
-    for await (const events of this.#api.events(this.id, this.#course.lastId, stage, signal)) {
+    const { lastId } = this.#course;
+    for await (const events of this.#api.events(this.id, lastId, this.#stage, signal)) {
       onLine();
       let grew = false;
       for (const event of events) {
         if (event.type === 'run') this.#see(event.run);
-        else if (event.type === 'log' && this.#wanted === null) {
+        else if (event.type === 'log') {
           this.#course.take(event.id, event.event);
           grew = true;
         }
@@ -162,7 +166,8 @@ export class RunView {
         this.#see(await this.#api.run(this.id));
         return true;
       }
-      if (events.some((event) => event.type === 'reset')) {
+      const isNext = this.#wanted === null && this.#newest !== this.#stage;
+      if (isNext || events.some((event) => event.type === 'reset')) {
         await this.#load(signal);
         return true;
       }
