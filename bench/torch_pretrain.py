@@ -82,13 +82,12 @@ def optimizers(model, recipe, settings):
         [
             {"params": [named["token_embd.weight"]], "lr": settings["embedding_lr"]},
             {"params": [named["output.weight"]], "lr": settings["output_lr"]},
-            {"params": norms, "lr": settings["lr"]},
+            {"params": norms, "lr": settings["lr"], "weight_decay": 0.0},
         ],
         betas=(settings["beta1"], settings["beta2"]), eps=settings["eps"], weight_decay=settings["weight_decay"], fused=True,
     )
-    # PyTorch's rate is for steps whose root mean square is 0.2, ours for one of 1.
     muon = torch.optim.Muon(
-        matrices, lr=settings["muon_lr"] / 0.2, momentum=settings["momentum"], weight_decay=settings["weight_decay"], nesterov=True,
+        matrices, lr=settings["muon_lr"], momentum=settings["momentum"], weight_decay=settings["weight_decay"], nesterov=True,
         adjust_lr_fn="match_rms_adamw",
     )
     return [adamw, muon]

@@ -68,6 +68,19 @@ impl AlignedWords {
         // SAFETY: as above, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), n_words) }
     }
+
+    /// The words as floats.
+    pub(crate) fn as_floats(&self) -> &[f32] {
+        let words = self.as_slice();
+        // SAFETY: a float is as large and as aligned as a word, and every word is one.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+    }
+
+    pub(crate) fn as_mut_floats(&mut self) -> &mut [f32] {
+        let words = self.as_mut_slice();
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+    }
 }
 
 /// Hands out parts of chunks, one after the other; what was freed comes back with the last part of a chunk.

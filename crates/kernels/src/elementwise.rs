@@ -23,6 +23,11 @@ pub fn scale(pool: &Pool, x: &mut [f32], factor: f32) {
     map(pool, x, None, Scale(factor));
 }
 
+/// x = 0
+pub fn clear(pool: &Pool, x: &mut [f32]) {
+    for_row_chunks(pool, x, 1, |x, _| x.fill(0.0));
+}
+
 /// Adds `bias` to each row of x: `[n_rows, bias.len()]`.
 pub fn add_bias(pool: &Pool, x: &mut [f32], bias: &[f32]) {
     assert!(!bias.is_empty() && x.len().is_multiple_of(bias.len()), "x must be [n_rows, bias.len()]");

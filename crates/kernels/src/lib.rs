@@ -34,12 +34,14 @@ mod training;
 pub use activations::{Activations, Gate};
 pub use attention::{AttentionSpan, attention};
 pub use blocks::{WeightType, check_finite, dequantize, dequantize_rows};
-pub use elementwise::{add, add_bias, add_scaled, gelu, gelu_mul, scale, silu, silu_mul, softcap};
+pub use elementwise::{add, add_bias, add_scaled, clear, gelu, gelu_mul, scale, silu, silu_mul, softcap};
 pub use error::KernelError;
 pub use isa::Isa;
 pub use kv::{KvLayer, KvType, PAGE_LEN};
 pub use machine::MachinePeaks;
-pub use matmul::{Matrix, Precision, RightSide, Store, StoredMatrix, matmul};
+pub use matmul::{
+    FactorRoom, Factors, FactorsMut, Matrix, Precision, RightSide, Store, StoredMatrix, copy, matmul,
+};
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{Operand, PackedMatrix};
 pub use pool::Pool;
@@ -48,6 +50,6 @@ pub use quantize::requantize;
 pub use rope::{RopeKind, RopeTable, rope};
 pub use select::{argmax, finite, log_softmax, log_sum_exp, max, top_k};
 pub use training::{
-    AdamW, CausalAttention, GateFunction, adamw, attention_backward, attention_forward, cross_entropy,
-    gate_backward, gate_forward, rms_norm_backward, rms_norm_forward, sum_of_squares,
+    AdamW, CausalAttention, GateFunction, GateGradients, adamw, attention_backward, attention_forward,
+    cross_entropy, gate_backward, gate_forward, rms_norm_backward, rms_norm_forward, sum_of_squares,
 };

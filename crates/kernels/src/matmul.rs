@@ -1,11 +1,12 @@
 //! Matrices times matrices, as training needs them: in f32, or with both sides rounded to bf16 and sums in f32.
 //!
-//! The right side is packed once, in panels as wide as a tile of registers; the left side block by block by whoever
-//! multiplies it, so that both are read in one piece, and rounded or transposed on the way. Every sum runs over K in
+//! The right side is packed once, in panels as wide as a tile of registers; the left side is read as it lies, or packed
+//! block by block by whoever multiplies it where it has to be rounded or transposed. Every sum runs over K in
 //! order, in steps of [`DEPTH`] words that are added to the result one after the other: a number of the result depends
 //! on neither the tile it is in nor the number of threads.
 #![allow(unsafe_code)]
 
+mod factors;
 mod pack;
 mod right;
 mod tile;
@@ -13,11 +14,13 @@ mod tile;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::aligned::AlignedWords;
+use crate::aligned::{AlignedWords, LINE};
 use crate::disjoint::Disjoint;
-use crate::simd::{Kernel, Lanes, run_on, run_on_with_bf16};
+use crate::simd::{Cache, Kernel, Lanes, prefetch, run_on, run_on_with_bf16};
 use crate::{Isa, Pool};
 
+pub(crate) use factors::{DisjointFactors, get, halves_of, put};
+pub use factors::{FactorRoom, Factors, FactorsMut, copy};
 pub(crate) use pack::LeftBlock;
 use pack::{pack_left, pack_right};
 pub use right::{RightSide, StoredMatrix};
@@ -31,6 +34,8 @@ const BLOCK_ROWS: usize = 96;
 const MAX_PACKED: usize = 8 << 20;
 /// Rows of the left side that are worth a task of their own.
 const LEAST_ROWS: usize = 48;
+/// Panels that a task takes at most, about.
+const PART_PANELS: usize = 16;
 /// Fewer tasks than these for each worker are cut by columns too.
 const TASKS_PER_WORKER: usize = 2;
 
@@ -47,7 +52,7 @@ pub enum Precision {
 /// Numbers in rows, or what they are when rows and columns change places.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
+    data: Factors<'a>,
     n_rows: usize,
     n_cols: usize,
     /// From one row as it is stored to the next.
@@ -63,7 +68,21 @@ impl<'a> Matrix<'a> {
     #[must_use]
     pub fn new(data: &'a [f32], n_rows: usize, n_cols: usize) -> Matrix<'a> {
         assert_eq!(data.len(), n_rows * n_cols, "the matrix must be [{n_rows}, {n_cols}]");
-        Matrix { data, n_rows, n_cols, stride: n_cols, is_transposed: false }
+        Matrix { data: Factors::Floats(data), n_rows, n_cols, stride: n_cols, is_transposed: false }
+    }
+
+    /// `factors: [n_rows, n_cols]`
+    ///
+    /// # Panics
+    /// When there are fewer or more numbers, or rows of halves are not whole words.
+    #[must_use]
+    pub fn of(factors: Factors<'a>, n_rows: usize, n_cols: usize) -> Matrix<'a> {
+        assert_eq!(factors.len(), n_rows * n_cols, "the matrix must be [{n_rows}, {n_cols}]");
+        assert!(
+            matches!(factors, Factors::Floats(_)) || n_cols.is_multiple_of(2),
+            "halves lie two in a word"
+        );
+        Matrix { data: factors, n_rows, n_cols, stride: n_cols, is_transposed: false }
     }
 
     /// The first `n_cols` of every `stride` numbers, as rows.
@@ -74,7 +93,14 @@ impl<'a> Matrix<'a> {
     pub fn strided(data: &'a [f32], n_rows: usize, n_cols: usize, stride: usize) -> Matrix<'a> {
         assert!(n_cols <= stride, "rows of {n_cols} numbers do not fit a stride of {stride}");
         assert!(n_rows == 0 || data.len() >= (n_rows - 1) * stride + n_cols, "too few numbers");
-        Matrix { data, n_rows, n_cols, stride, is_transposed: false }
+        Matrix { data: Factors::Floats(data), n_rows, n_cols, stride, is_transposed: false }
+    }
+
+    /// Rows of halves, each in the first half of a row of `n_cols` floats ([`halves_of`]).
+    pub(crate) fn halves_in_floats(data: &'a [f32], n_rows: usize, n_cols: usize) -> Matrix<'a> {
+        assert!(data.len() == n_rows * n_cols && n_cols.is_multiple_of(2), "rows of whole words");
+        let data = Factors::Halves(as_words(data));
+        Matrix { data, n_rows, n_cols, stride: 2 * n_cols, is_transposed: false }
     }
 
     /// Columns for rows; nothing is moved.
@@ -91,14 +117,41 @@ impl<'a> Matrix<'a> {
     /// Some rows and columns.
     fn part(self, rows: Range<usize>, cols: Range<usize>) -> Matrix<'a> {
         let (row_stride, col_stride) = self.strides();
-        let data = &self.data[rows.start * row_stride + cols.start * col_stride..];
+        let data = self.data.from(rows.start * row_stride + cols.start * col_stride);
         Matrix { data, n_rows: rows.len(), n_cols: cols.len(), ..self }
+    }
+
+    /// Whether its numbers are bf16 already.
+    fn is_halves(&self) -> bool {
+        matches!(self.data, Factors::Halves(_))
+    }
+
+    /// Its rows from one on, if they can be read as they lie, as words like those of the right side: floats, or pairs of
+    /// halves; and words from one row to the next.
+    #[inline(always)]
+    fn rows_as_words<const PAIRS: bool>(&self, first: usize) -> Option<(&'a [u32], usize)> {
+        match self.data {
+            _ if self.is_transposed => None,
+            Factors::Floats(x) if !PAIRS => Some((as_words(&x[first * self.stride..]), self.stride)),
+            Factors::Floats(_) => None,
+            Factors::Halves(x) => Some((&x[first * self.stride / 2..], self.stride / 2)),
+        }
     }
 
     /// How far apart two numbers of neighbouring rows, and of neighbouring columns, are.
     fn strides(&self) -> (usize, usize) {
         if self.is_transposed { (1, self.stride) } else { (self.stride, 1) }
     }
+}
+
+/// Whether products are computed in bf16.
+fn is_bf16(precision: Precision, isa: Isa) -> bool {
+    precision == Precision::Bf16 && isa.has_bf16()
+}
+
+fn as_words(floats: &[f32]) -> &[u32] {
+    // SAFETY: a word is as large and as aligned as a float.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
 }
 
 /// What becomes of what was in the result.
@@ -141,7 +194,8 @@ pub fn matmul<'a>(
         return;
     }
     let isa = pool.isa();
-    let is_bf16 = precision == Precision::Bf16 && isa.has_bf16();
+    let is_bf16 = is_bf16(precision, isa);
+    assert!(is_bf16 || !(left.is_halves() || right.is_halves()), "halves are factors of products in bf16");
     let width = tile::width(isa);
     let (row_step, col_step) = steps(k, n);
     let out = Disjoint::new(out);
@@ -189,8 +243,9 @@ fn multiply(
     let n_panels = right.n_cols.div_ceil(tile::width(isa));
     let block_rows = block_rows(m, pool.n_threads());
     let n_blocks = m.div_ceil(block_rows);
-    // Every part packs its rows of the left side anew.
-    let n_parts = (TASKS_PER_WORKER * pool.n_threads()).div_ceil(n_blocks).min(n_panels);
+    // Every part packs its rows of the left side anew; but with large ones a worker would wait long for the last.
+    let enough = (TASKS_PER_WORKER * pool.n_threads()).div_ceil(n_blocks);
+    let n_parts = enough.max(n_panels / PART_PANELS).min(n_panels);
     pool.run(n_blocks * n_parts, &|task, _| {
         let (block, part) = (task / n_parts, task % n_parts);
         let panels = n_panels * part / n_parts..n_panels * (part + 1) / n_parts;
@@ -327,26 +382,50 @@ fn blocks<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
         let n_rows = BLOCK_ROWS.min(rows.end - first);
         for from in (0..n_words).step_by(DEPTH) {
             let depth = DEPTH.min(n_words - from);
-            pack_left::<L, PAIRS, TRANSPOSED>(l, left, first..first + n_rows, from, depth, room);
+            let as_they_lie = if TRANSPOSED { None } else { left.rows_as_words::<PAIRS>(first) };
+            let is_direct = as_they_lie.is_some();
+            let (left_words, left_stride) = match as_they_lie {
+                Some((rows, stride)) => (&rows[from..], stride),
+                None => {
+                    let rows = first..first + n_rows;
+                    pack_left::<L, PAIRS, TRANSPOSED>(l, left, rows, from, depth, room);
+                    (&*room, LeftBlock::row_stride(TRANSPOSED))
+                }
+            };
             let adds = from > 0 || into == Store::Add;
             for panel in panels.clone() {
                 let words = &right.words[(panel * right.n_words + from) * width..][..depth * width];
                 let first_col = panel * width;
                 for row in (0..n_rows).step_by(TILE_ROWS) {
+                    if is_direct && panel == panels.start && row + TILE_ROWS < n_rows {
+                        let next = &left_words[(row + TILE_ROWS) * left_stride..];
+                        fetch_rows(next, TILE_ROWS.min(n_rows - row - TILE_ROWS), left_stride, depth);
+                    }
                     let tile = Tile {
                         n_rows: TILE_ROWS.min(n_rows - row),
                         n_cols: width.min(right.n_cols - first_col),
                         depth,
-                        left: room[LeftBlock::at::<TRANSPOSED>(row)..].as_ptr(),
+                        left: left_words[row * left_stride..].as_ptr(),
+                        left_stride,
                         right: words.as_ptr(),
                         first: out.first + (first + row) * out.stride + first_col,
                         row_len: out.stride,
                         adds,
                     };
-                    // SAFETY: a task alone writes its rows and columns; both sides are packed as deep as said.
+                    // SAFETY: a task alone writes its rows and columns; both sides are as deep as said.
                     unsafe { tile::multiply::<L, PAIRS, TRANSPOSED>(l, &tile, out.data) };
                 }
             }
+        }
+    }
+}
+
+/// Asks for the words of some rows, which no processor would look for at the stride of a row.
+#[inline(always)]
+fn fetch_rows(words: &[u32], n_rows: usize, stride: usize, depth: usize) {
+    for row in 0..n_rows {
+        for word in (0..depth).step_by(LINE / size_of::<u32>()) {
+            prefetch(words.as_ptr().wrapping_add(row * stride + word).cast(), Cache::First);
         }
     }
 }

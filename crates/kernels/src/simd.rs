@@ -68,6 +68,20 @@ pub(crate) trait Lanes: Copy {
         // SAFETY: as the caller says.
         unsafe { zip_one_by_one(self, to, a, b) }
     }
+    /// Halves of `a` and of `b` as pairs, those of `a` in the lower half.
+    /// # Safety
+    /// `N` pairs must be writable at `to`, and N / 2 words of halves readable at `a` and at `b`.
+    #[inline(always)]
+    unsafe fn zip_halves(self, to: *mut u32, a: *const u32, b: *const u32) {
+        for i in 0..Self::N / 2 {
+            // SAFETY: as the caller says.
+            unsafe {
+                let (a, b) = (*a.add(i), *b.add(i));
+                *to.add(2 * i) = a & 0xffff | b << 16;
+                *to.add(2 * i + 1) = a >> 16 | b & 0xffff_0000;
+            }
+        }
+    }
     /// Rounds to nearest even into i8; what |x| is rounded to must be at most 127.
     /// # Safety
     /// `N` bytes must be writable at `to`.

@@ -10,7 +10,7 @@ mod output;
 use std::ops::Range;
 use std::sync::Arc;
 
-use kernels::{Matrix, Pool, Precision, RightSide, RopeKind, RopeTable};
+use kernels::{FactorRoom, Matrix, Pool, Precision, RightSide, RopeKind, RopeTable};
 use weights::{Activation, FfnKind, LayerRope, ModelConfig, NormKind, RopeConfig, RopePairing, TensorRole};
 
 use crate::frozen::Frozen;
@@ -93,13 +93,21 @@ struct Room {
     x: Vec<f32>,
     dx: Vec<f32>,
     /// What a projection reads, and its gradient.
-    h: Vec<f32>,
+    h: FactorRoom,
     dh: Vec<f32>,
     inverses: Vec<f32>,
-    /// What is added to the stream.
+    /// What is added to the stream, where it is not added as it comes, and its gradient.
     update: Vec<f32>,
-    d_update: Vec<f32>,
-    wide: [Vec<f32>; 3],
+    d_update: FactorRoom,
+    /// What the feed-forward network's gate lets through, and the gradients around it.
+    hidden: FactorRoom,
+    d_gate: FactorRoom,
+    d_up: FactorRoom,
+    /// The gradient of what the gate lets through, or of what comes out of attention.
+    d_wide: Vec<f32>,
+    /// Gradients of queries, keys and values, one behind the other, and as the projections read them.
+    d_heads: Vec<f32>,
+    d_qkv: [FactorRoom; 3],
     /// Between an adapter's A and B.
     d_low: Vec<f32>,
     /// Gradients that nobody asked for.
@@ -212,10 +220,12 @@ impl Model {
     /// Numbers that are kept for the backward pass, and in buffers that layers share.
     #[cfg(test)]
     pub(crate) fn n_kept_numbers(&self) -> (usize, usize) {
-        let Room { x, dx, h, dh, inverses, update, d_update, wide, d_low, unused, counted, logits, losses } =
-            &self.room;
-        let shared = [x, dx, h, dh, inverses, update, d_update, d_low, unused, logits, losses];
-        let n_shared = shared.into_iter().chain(wide).chain(counted).map(Vec::len).sum();
+        let Room { x, dx, dh, inverses, update, d_wide, d_heads, d_low, unused, counted, .. } = &self.room;
+        let Room { h, d_update, hidden, d_gate, d_up, d_qkv, logits, losses, .. } = &self.room;
+        let floats = [x, dx, dh, inverses, update, d_wide, d_heads, d_low, unused, logits, losses];
+        let factors = [h, d_update, hidden, d_gate, d_up].into_iter().chain(d_qkv);
+        let n_factors: usize = factors.map(|room| room.bytes() / size_of::<f32>()).sum();
+        let n_shared = floats.into_iter().chain(counted).map(Vec::len).sum::<usize>() + n_factors;
         let n_inputs: usize = self.inputs.iter().map(Vec::len).sum();
         (n_inputs + self.tapes.iter().map(LayerTape::len).sum::<usize>(), n_shared)
     }

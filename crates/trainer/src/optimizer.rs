@@ -31,7 +31,7 @@ pub struct OptimizerSettings {
     pub embedding_lr: f32,
     /// Learning rate of the output matrix.
     pub output_lr: f32,
-    /// Learning rate of Muon, per unit of the root mean square of a step.
+    /// Learning rate of Muon, whose steps are as large as AdamW's would be with it.
     pub muon_lr: f32,
     /// AdamW's share of the mean that is kept in each step.
     pub beta1: f32,

@@ -84,8 +84,8 @@ impl Parameters {
     }
 
     /// Every number becomes 0.
-    pub fn clear(&mut self) {
-        self.values.iter_mut().for_each(|values| values.fill(0.0));
+    pub fn clear(&mut self, pool: &Pool) {
+        self.values.iter_mut().for_each(|values| kernels::clear(pool, values));
     }
 
     /// A tensor, if the model has it and all of it is learnt.

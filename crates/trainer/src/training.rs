@@ -185,7 +185,7 @@ impl<'a> Training<'a> {
 
     /// Takes one step.
     pub fn step(&mut self) -> StepReport {
-        self.gradient.clear();
+        self.gradient.clear(self.pool);
         let (mut loss, mut weight, mut n_rows) = (0.0, 0.0, 0);
         for _ in 0..self.settings.n_batches {
             self.objective.next(&mut self.rows);

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::{BLOCK_ROWS, DEPTH, Matrix};
+use super::{BLOCK_ROWS, DEPTH, Factors, Matrix};
 use crate::aligned::LINE;
 use crate::simd::{Cache, Lanes, prefetch};
 
@@ -22,14 +22,14 @@ impl LeftBlock {
     /// Room for it.
     pub(crate) const WORDS: usize = BLOCK_ROWS * LeftBlock::ROW_LEN;
 
-    /// Words between two rows and between two columns.
-    pub(super) const fn strides(is_transposed: bool) -> (usize, usize) {
-        if is_transposed { (1, BLOCK_ROWS) } else { (LeftBlock::ROW_LEN, 1) }
+    /// Words between two rows.
+    pub(super) const fn row_stride(is_transposed: bool) -> usize {
+        if is_transposed { 1 } else { LeftBlock::ROW_LEN }
     }
 
-    /// Where a row begins.
-    pub(super) const fn at<const TRANSPOSED: bool>(row: usize) -> usize {
-        row * LeftBlock::strides(TRANSPOSED).0
+    /// Words between two columns.
+    pub(super) const fn col_stride(is_transposed: bool) -> usize {
+        if is_transposed { BLOCK_ROWS } else { 1 }
     }
 }
 
@@ -41,20 +41,43 @@ fn pair(a: f32, b: f32) -> u32 {
 
 /// Words of two rows side by side; where the second is missing its numbers are 0.
 #[inline(always)]
-fn zip<L: Lanes>(l: L, to: &mut [u32], first: &[f32], second: Option<&[f32]>) {
-    let Some(second) = second else {
-        to.iter_mut().zip(first).for_each(|(to, &a)| *to = pair(a, 0.0));
-        return;
-    };
-    let n_whole = to.len() / L::N * L::N;
-    for at in (0..n_whole).step_by(L::N) {
-        let (a, b) = (&first[at..at + L::N], &second[at..at + L::N]);
-        let to = &mut to[at..at + L::N];
-        // SAFETY: whole vectors of each.
-        unsafe { l.store_bf16_zipped(to.as_mut_ptr(), l.load(a.as_ptr()), l.load(b.as_ptr())) };
+fn zip<L: Lanes>(l: L, to: &mut [u32], first: Factors<'_>, second: Option<Factors<'_>>) {
+    match (first, second) {
+        (Factors::Floats(first), None) => {
+            to.iter_mut().zip(first).for_each(|(to, &a)| *to = pair(a, 0.0));
+        }
+        (Factors::Halves(first), None) => zip_words(to, first, std::iter::repeat(&0)),
+        (Factors::Floats(first), Some(Factors::Floats(second))) => {
+            let n_whole = to.len() / L::N * L::N;
+            for at in (0..n_whole).step_by(L::N) {
+                let (a, b) = (&first[at..at + L::N], &second[at..at + L::N]);
+                let to = &mut to[at..at + L::N];
+                // SAFETY: whole vectors of each.
+                unsafe { l.store_bf16_zipped(to.as_mut_ptr(), l.load(a.as_ptr()), l.load(b.as_ptr())) };
+            }
+            let rest = to[n_whole..].iter_mut().zip(&first[n_whole..]).zip(&second[n_whole..]);
+            rest.for_each(|((to, &a), &b)| *to = pair(a, b));
+        }
+        (Factors::Halves(first), Some(Factors::Halves(second))) => {
+            let n_whole = to.len() / L::N * L::N;
+            for at in (0..n_whole).step_by(L::N) {
+                let (a, b) = (&first[at / 2..(at + L::N) / 2], &second[at / 2..(at + L::N) / 2]);
+                let to = &mut to[at..at + L::N];
+                // SAFETY: as many pairs as a vector has lanes, and half as many words of each.
+                unsafe { l.zip_halves(to.as_mut_ptr(), a.as_ptr(), b.as_ptr()) };
+            }
+            zip_words(&mut to[n_whole..], &first[n_whole / 2..], &second[n_whole / 2..]);
+        }
+        _ => unreachable!("two rows of one matrix"),
     }
-    let rest = to[n_whole..].iter_mut().zip(&first[n_whole..]).zip(&second[n_whole..]);
-    rest.for_each(|((to, &a), &b)| *to = pair(a, b));
+}
+
+/// Halves of two rows side by side.
+#[inline(always)]
+fn zip_words<'a>(to: &mut [u32], first: &[u32], second: impl IntoIterator<Item = &'a u32>) {
+    for ((to, a), b) in to.as_chunks_mut().0.iter_mut().zip(first).zip(second) {
+        *to = [a & 0xffff | b << 16, a >> 16 | b & 0xffff_0000];
+    }
 }
 
 /// Words of a row's neighbours, two by two; the last may be alone.
@@ -74,7 +97,8 @@ fn pairs<L: Lanes>(l: L, to: &mut [u32], row: &[f32]) {
     rest.for_each(|(to, ab)| *to = pair(ab[0], ab.get(1).copied().unwrap_or(0.0)));
 }
 
-/// Packs rows `rows` of the left side, words `from .. from + depth` of each.
+/// Packs rows `rows` of the left side, words `from .. from + depth` of each, unless they are read as they lie
+/// ([`Matrix::rows_as_words`]).
 #[inline(always)]
 pub(super) fn pack_left<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
     l: L,
@@ -88,32 +112,35 @@ pub(super) fn pack_left<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
     if TRANSPOSED {
         // The numbers of one column lie side by side; the next column lies where no processor would look for it.
         let n_numbers = if PAIRS { 2 } else { 1 };
+        let (start, bytes) = left.data.start();
         for word in 0..depth {
             for col in (from + word + AHEAD) * n_numbers..(from + word + AHEAD + 1) * n_numbers {
-                let at = left.data.as_ptr().wrapping_add(col * col_stride + rows.start);
-                for line in (0..rows.len()).step_by(LINE / size_of::<f32>()) {
-                    prefetch(at.wrapping_add(line).cast(), Cache::First);
+                let at = start.wrapping_add((col * col_stride + rows.start) * bytes);
+                for line in (0..rows.len() * bytes).step_by(LINE) {
+                    prefetch(at.wrapping_add(line), Cache::First);
                 }
             }
-            let to = &mut to[word * BLOCK_ROWS..][..rows.len()];
-            let column = |col: usize| &left.data[col * col_stride + rows.start..][..rows.len()];
+            // The last of an odd number of rows comes with a neighbour that is not looked at.
+            let n_rows = if left.is_halves() { rows.len().next_multiple_of(2) } else { rows.len() };
+            let to = &mut to[word * BLOCK_ROWS..][..n_rows];
+            let column = |col: usize| {
+                let at = col * col_stride + rows.start;
+                left.data.part(at..at + n_rows)
+            };
             if PAIRS {
                 let col = 2 * (from + word);
                 zip(l, to, column(col), (col + 1 < left.n_cols).then(|| column(col + 1)));
-            } else {
-                to.iter_mut().zip(column(from + word)).for_each(|(to, x)| *to = x.to_bits());
+            } else if let Factors::Floats(column) = column(from + word) {
+                to.iter_mut().zip(column).for_each(|(to, x)| *to = x.to_bits());
             }
         }
         return;
     }
+    let Factors::Floats(data) = left.data else { unreachable!("rows of halves are read as they lie") };
     for (i, row) in rows.enumerate() {
         let to = &mut to[i * LeftBlock::ROW_LEN..][..depth];
-        let row = &left.data[row * row_stride..][..left.n_cols];
-        if PAIRS {
-            pairs(l, to, &row[2 * from..row.len().min(2 * (from + depth))]);
-        } else {
-            to.iter_mut().zip(&row[from..]).for_each(|(to, x)| *to = x.to_bits());
-        }
+        let row = &data[row * row_stride..][..left.n_cols];
+        pairs(l, to, &row[2 * from..row.len().min(2 * (from + depth))]);
     }
 }
 
@@ -128,7 +155,10 @@ pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(l: L, right: Matrix<'_>, p
         to.fill(0);
     }
     if !right.is_transposed {
-        let row = |row: usize| &right.data[row * row_stride + first..][..n_cols];
+        let row = |row: usize| {
+            let at = row * row_stride + first;
+            right.data.part(at..at + n_cols)
+        };
         for (word, to) in to.chunks_exact_mut(width).enumerate() {
             if PAIRS {
                 zip(
@@ -137,8 +167,8 @@ pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(l: L, right: Matrix<'_>, p
                     row(2 * word),
                     (2 * word + 1 < right.n_rows).then(|| row(2 * word + 1)),
                 );
-            } else {
-                to.iter_mut().zip(row(word)).for_each(|(to, x)| *to = x.to_bits());
+            } else if let Factors::Floats(row) = row(word) {
+                to.iter_mut().zip(row).for_each(|(to, x)| *to = x.to_bits());
             }
         }
         return;
@@ -150,13 +180,18 @@ pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(l: L, right: Matrix<'_>, p
     for from in (0..n_words).step_by(RUN) {
         let end = n_words.min(from + RUN);
         for col in 0..n_cols {
-            let column = &right.data[(first + col) * col_stride..][..right.n_rows];
+            let at = (first + col) * col_stride;
+            let column = right.data.part(at..at + right.n_rows);
             let mut words = [0; RUN];
             let words = &mut words[..end - from];
-            if PAIRS {
-                pairs(l, words, &column[2 * from..right.n_rows.min(2 * end)]);
-            } else {
-                words.iter_mut().zip(&column[from..end]).for_each(|(to, x)| *to = x.to_bits());
+            match column {
+                Factors::Floats(column) if PAIRS => {
+                    pairs(l, words, &column[2 * from..right.n_rows.min(2 * end)])
+                }
+                Factors::Floats(column) => {
+                    words.iter_mut().zip(&column[from..end]).for_each(|(to, x)| *to = x.to_bits());
+                }
+                Factors::Halves(column) => words.copy_from_slice(&column[from..end]),
             }
             for (i, &word) in words.iter().enumerate() {
                 to[(from + i) * width + col] = word;

@@ -78,14 +78,14 @@ impl<'a> StoredMatrix<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum RightSide<'a> {
     /// Numbers.
-    Floats(Matrix<'a>),
+    Numbers(Matrix<'a>),
     /// A matrix as in a file.
     Stored(StoredMatrix<'a>),
 }
 
 impl<'a> From<Matrix<'a>> for RightSide<'a> {
     fn from(matrix: Matrix<'a>) -> RightSide<'a> {
-        RightSide::Floats(matrix)
+        RightSide::Numbers(matrix)
     }
 }
 
@@ -99,16 +99,21 @@ impl<'a> RightSide<'a> {
     /// Rows and columns.
     pub(super) fn shape(&self) -> (usize, usize) {
         match self {
-            RightSide::Floats(matrix) => (matrix.n_rows, matrix.n_cols),
+            RightSide::Numbers(matrix) => (matrix.n_rows, matrix.n_cols),
             RightSide::Stored(matrix) => matrix.shape(),
         }
+    }
+
+    /// Whether its numbers are bf16 already.
+    pub(super) fn is_halves(&self) -> bool {
+        matches!(self, RightSide::Numbers(matrix) if matrix.is_halves())
     }
 
     /// Columns for rows; nothing is moved.
     #[must_use]
     pub fn transposed(self) -> RightSide<'a> {
         match self {
-            RightSide::Floats(matrix) => matrix.transposed().into(),
+            RightSide::Numbers(matrix) => matrix.transposed().into(),
             RightSide::Stored(matrix) => matrix.transposed().into(),
         }
     }
@@ -116,7 +121,7 @@ impl<'a> RightSide<'a> {
     /// Some rows and columns; in a stored matrix whole strips, or to the end.
     pub(super) fn part(self, rows: Range<usize>, cols: Range<usize>) -> RightSide<'a> {
         match self {
-            RightSide::Floats(matrix) => matrix.part(rows, cols).into(),
+            RightSide::Numbers(matrix) => matrix.part(rows, cols).into(),
             RightSide::Stored(matrix) => matrix.part(rows, cols).into(),
         }
     }
@@ -131,7 +136,7 @@ impl<'a> RightSide<'a> {
             unsafe { packed.range(panel * panel_len, panel_len) }
         };
         match self {
-            RightSide::Floats(right) => pool.run(n_panels, &|panel, _| {
+            RightSide::Numbers(right) => pool.run(n_panels, &|panel, _| {
                 dispatch(isa, is_bf16, PackFloats { right, panel, is_bf16, to: panels(panel) });
             }),
             RightSide::Stored(right) if right.is_transposed => pool.run(n_panels, &|panel, _| {

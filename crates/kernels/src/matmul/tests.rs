@@ -194,3 +194,81 @@ fn a_right_side_that_is_packed_in_parts_gives_the_same_sums() {
         }
     }
 }
+
+/// The matrix rounded to bf16 beforehand, in the order in which it is stored.
+fn rounded<'a>(pool: &Pool, matrix: Matrix<'_>, room: &'a mut FactorRoom) -> Matrix<'a> {
+    let Factors::Floats(data) = matrix.data else { unreachable!("a matrix of floats") };
+    copy(pool, data, room.room(data.len(), Precision::Bf16));
+    let (n_rows, n_cols) = (data.len() / matrix.stride, matrix.stride);
+    let of = Matrix::of(room.get(data.len(), Precision::Bf16), n_rows, n_cols);
+    if matrix.is_transposed { of.transposed() } else { of }
+}
+
+#[test]
+fn factors_that_were_rounded_beforehand_give_the_same_bits() {
+    for isa in isas().filter(|isa| isa.has_bf16()) {
+        let pool = Pool::new(2, isa).unwrap();
+        for (m, n, k) in
+            [(2, 2, 2), (6, 64, 256), (14, 66, 258), (98, 130, 1030), (200, 200, 600), (37, 90, 33)]
+        {
+            let (left, right) = (random_floats(1, m * k), random_floats(2, k * n));
+            for order in 0..4 {
+                let (mut left_room, mut right_room) = (Vec::new(), Vec::new());
+                let a = stored(&left, &mut left_room, m, k, order & 1 != 0);
+                let b = stored(&right, &mut right_room, k, n, order & 2 != 0);
+                if !a.stride.is_multiple_of(2) || !b.stride.is_multiple_of(2) {
+                    continue;
+                }
+                let (mut a_room, mut b_room) = (FactorRoom::default(), FactorRoom::default());
+                let (a_halves, b_halves) = (rounded(&pool, a, &mut a_room), rounded(&pool, b, &mut b_room));
+                let product = |a: Matrix<'_>, b: Matrix<'_>| {
+                    let mut out = vec![0.0; m * n];
+                    matmul(&pool, Precision::Bf16, a, b, &mut out, Store::Replace);
+                    out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                let expected = product(a, b);
+                for (a, b) in [(a_halves, b_halves), (a_halves, b), (a, b_halves)] {
+                    assert!(product(a, b) == expected, "{isa:?} {m}x{n}x{k} order {order}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn factors_are_put_and_read_as_they_are_rounded() {
+    for isa in isas() {
+        let pool = Pool::new(2, isa).unwrap();
+        for n in [0, 2, 14, 16, 30, 1000, 40_002] {
+            let x = random_floats(n as u64, n);
+            for precision in [Precision::F32, Precision::Bf16] {
+                let expected: Vec<f32> = match precision {
+                    Precision::F32 => x.clone(),
+                    Precision::Bf16 => x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect(),
+                };
+                let mut room = FactorRoom::default();
+                copy(&pool, &x, room.room(n, precision));
+                let found = room.get(n, precision);
+                assert_eq!((0..n).map(|i| found.get(i)).collect::<Vec<_>>(), expected);
+                let mut sums = vec![1.0; n];
+                found.add_to(&mut sums);
+                assert!(sums.iter().zip(&expected).all(|(sum, x)| *sum == 1.0 + x));
+                let mut to = room.room(n, precision);
+                for at in 0..n.min(3) {
+                    to.set(at, 2.0 + at as f32);
+                }
+                let found = room.get(n, precision);
+                let changed = (0..n).map(|i| if i < 3 { 2.0 + i as f32 } else { expected[i] });
+                assert!(changed.enumerate().all(|(i, x)| found.get(i) == x), "{isa:?} {precision:?} {n}");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "halves are factors of products in bf16")]
+fn halves_are_refused_where_products_are_in_single_precision() {
+    let pool = Pool::new(1, Isa::Scalar).unwrap();
+    let left = Matrix::of(Factors::Halves(&[0; 2]), 2, 2);
+    matmul(&pool, Precision::F32, left, Matrix::new(&[0.0; 4], 2, 2), &mut [0.0; 4], Store::Replace);
+}

@@ -6,8 +6,9 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::pack::LeftBlock;
 use crate::Isa;
+use crate::aligned::LINE;
 use crate::disjoint::Disjoint;
-use crate::simd::{Lanes, Portable};
+use crate::simd::{Cache, Lanes, Portable, prefetch};
 
 /// Rows of a tile at most.
 pub(super) const TILE_ROWS: usize = 6;
@@ -35,6 +36,8 @@ pub(super) struct Tile {
     /// Words of K.
     pub(super) depth: usize,
     pub(super) left: *const u32,
+    /// Words between two rows of a left side that is not transposed.
+    pub(super) left_stride: usize,
     pub(super) right: *const u32,
     /// Where it begins in the result, and how long the result's rows are.
     pub(super) first: usize,
@@ -44,8 +47,8 @@ pub(super) struct Tile {
 }
 
 /// # Safety
-/// `left` must be a packed block from the tile's first row on, `right` a panel, both `depth` words deep, and the tile
-/// the caller's alone.
+/// `left` must be a block from the tile's first row on, packed if it is transposed, `right` a panel, both `depth` words
+/// deep, and the tile the caller's alone.
 #[inline(always)]
 pub(super) unsafe fn multiply<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
     l: L,
@@ -82,7 +85,15 @@ unsafe fn rows<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool, const M: usi
     tile: &Tile,
     out: &Disjoint<'_, f32>,
 ) {
-    let (row_stride, col_stride) = const { LeftBlock::strides(TRANSPOSED) };
+    let row_stride = if TRANSPOSED { LeftBlock::row_stride(true) } else { tile.left_stride };
+    let col_stride = const { LeftBlock::col_stride(TRANSPOSED) };
+    let rows: [*const u32; M] = std::array::from_fn(|m| tile.left.wrapping_add(m * row_stride));
+    // The result's lines come while the sums are made.
+    for m in 0..M {
+        for v in (0..V * L::N).step_by(LINE / size_of::<f32>()) {
+            prefetch(out.address(tile.first + m * tile.row_len + v).cast(), Cache::FirstToWrite);
+        }
+    }
     let mut acc = [[l.splat(0.0); V]; M];
     for word in 0..tile.depth {
         // SAFETY: words of the panel and of the block, as the caller promises.
@@ -92,7 +103,7 @@ unsafe fn rows<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool, const M: usi
             for m in 0..M {
                 // Loaded for all rows beforehand, they would not leave enough registers.
                 compiler_fence(Ordering::SeqCst);
-                let left = *tile.left.add(m * row_stride + word * col_stride);
+                let left = *rows[m].add(word * col_stride);
                 for v in 0..V {
                     acc[m][v] = if PAIRS {
                         l.fma_pairs(left, right[v], acc[m][v])

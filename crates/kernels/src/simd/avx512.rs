@@ -115,6 +115,14 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         }
     }
     #[inline(always)]
+    unsafe fn zip_halves(self, to: *mut u32, a: *const u32, b: *const u32) {
+        unsafe {
+            let a = _mm512_cvtepu16_epi32(_mm256_loadu_si256(a.cast()));
+            let b = _mm512_cvtepu16_epi32(_mm256_loadu_si256(b.cast()));
+            _mm512_storeu_si512(to.cast(), _mm512_or_si512(a, _mm512_slli_epi32::<16>(b)));
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, x: __m512) {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x))) }
     }

@@ -12,7 +12,10 @@ use std::ops::Range;
 use crate::Pool;
 use crate::aligned::AlignedWords;
 use crate::disjoint::Disjoint;
-use crate::matmul::{LeftBlock, Matrix, PackedRight, Precision, Rows, Store, dispatch, pack, product};
+use crate::matmul::{
+    DisjointFactors, Factors, FactorsMut, LeftBlock, Matrix, PackedRight, Precision, Rows, Store, dispatch,
+    get, pack, product, put,
+};
 use crate::simd::{Kernel, Lanes};
 
 /// Queries of a block: as many rows as a block of a product has.
@@ -49,13 +52,13 @@ pub fn attention_forward(
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    out: &mut [f32],
+    out: FactorsMut<'_>,
     log_sums: &mut [f32],
 ) {
     let n_rows = shape.check(q, k, v);
     assert_eq!(out.len(), q.len(), "out must be as large as q");
     assert_eq!(log_sums.len(), n_rows * shape.n_heads, "log_sums must be [n_heads, n_rows]");
-    let (out, log_sums) = (&Disjoint::new(out), &Disjoint::new(log_sums));
+    let (out, log_sums) = (&DisjointFactors::new(out), &Disjoint::new(log_sums));
     shape.run(pool, &|sequence, kv_head, is_bf16, room| {
         let task = Task { shape, sequence, kv_head, is_bf16, n_rows, q, k, v, room };
         dispatch(pool.isa(), is_bf16, Forward { task, out, log_sums });
@@ -75,7 +78,7 @@ pub fn attention_backward(
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    out: &[f32],
+    out: Factors<'_>,
     log_sums: &[f32],
     d_out: &[f32],
     dq: &mut [f32],
@@ -101,6 +104,10 @@ struct Room {
     packed: [AlignedWords; 5],
     /// Scores and their gradients: [QUERIES, n_keys]
     scores: [Vec<f32>; 2],
+    /// Both, rounded.
+    rounded: [AlignedWords; 2],
+    /// What comes out, before it is rounded: [QUERIES, head_dim]
+    out: Vec<f32>,
 }
 
 thread_local! {
@@ -172,65 +179,118 @@ impl Task<'_> {
     }
 }
 
-/// row = f(row), vector by vector; the last one is filled up with `padding`. A macro, because a closure would be compiled
-/// on its own, without the instruction set.
-macro_rules! each {
-    ($l:ident, $row:expr, $padding:expr, |$x:ident| $value:expr) => {{
-        let row: &mut [f32] = $row;
-        let mut padded = [$padding; 16];
-        for at in (0..row.len()).step_by(L::N) {
-            let part = &mut row[at..];
-            let n = part.len();
-            if n < L::N {
-                padded[..n].copy_from_slice(part);
-            }
-            let vector = if n < L::N { padded.as_mut_ptr() } else { part.as_mut_ptr() };
-            // SAFETY: a whole vector of the row, or the buffer, which holds the widest vector.
-            unsafe {
-                let $x = $l.load(vector);
-                $l.store(vector, $value);
-            }
-            if n < L::N {
-                part.copy_from_slice(&padded[..n]);
-            }
-        }
-    }};
-}
-
 /// Σ a · b
 #[inline(always)]
-fn dot<L: Lanes>(l: L, a: &[f32], b: &[f32]) -> f32 {
+fn dot<L: Lanes>(l: L, a: &[f32], b: Factors<'_>) -> f32 {
     let n_whole = a.len() / L::N * L::N;
     let mut sums = l.splat(0.0);
-    for at in (0..n_whole).step_by(L::N) {
-        let (a, b) = (&a[at..at + L::N], &b[at..at + L::N]);
-        // SAFETY: whole vectors of both.
-        sums = unsafe { l.fma(l.load(a.as_ptr()), l.load(b.as_ptr()), sums) };
+    match b {
+        Factors::Floats(b) => {
+            for at in (0..n_whole).step_by(L::N) {
+                let (a, b) = (&a[at..at + L::N], &b[at..at + L::N]);
+                // SAFETY: whole vectors of both.
+                sums = unsafe { l.fma(l.load(a.as_ptr()), l.load(b.as_ptr()), sums) };
+            }
+        }
+        Factors::Halves(b) => {
+            for at in (0..n_whole).step_by(L::N) {
+                let (a, b) = (&a[at..at + L::N], &b[at / 2..(at + L::N) / 2]);
+                // SAFETY: as above, half as many words of halves.
+                sums = unsafe { l.fma(l.load(a.as_ptr()), l.load_bf16(b.as_ptr().cast()), sums) };
+            }
+        }
     }
-    let rest = a[n_whole..].iter().zip(&b[n_whole..]);
-    rest.fold(l.sum(sums), |sum, (a, b)| sum + a * b)
+    (n_whole..a.len()).fold(l.sum(sums), |sum, i| sum + a[i] * b.get(i))
 }
 
-/// Scores → softmax of them times `factor` (in powers of two); returns the logarithm of the sum, to base 2.
+/// Scores of the keys that a query sees, and those around them.
+struct ScoreRow<'a> {
+    row: &'a mut [f32],
+    /// Vectors up to here hold all that is seen; what is not seen among them is −∞.
+    end: usize,
+}
+
+impl<'a> ScoreRow<'a> {
+    #[inline(always)]
+    fn new<L: Lanes>(row: &'a mut [f32], seen: Range<usize>) -> ScoreRow<'a> {
+        let end = seen.end.next_multiple_of(L::N).min(row.len());
+        row[..seen.start].fill(f32::NEG_INFINITY);
+        row[seen.end..end].fill(f32::NEG_INFINITY);
+        ScoreRow { row, end }
+    }
+
+    /// A vector of scores.
+    #[inline(always)]
+    fn get<L: Lanes>(&self, l: L, at: usize) -> L::V {
+        let row = &self.row[at..];
+        if row.len() >= L::N {
+            // SAFETY: a whole vector.
+            return unsafe { l.load(row.as_ptr()) };
+        }
+        let mut padded = [f32::NEG_INFINITY; 16];
+        padded[..row.len()].copy_from_slice(row);
+        // SAFETY: the buffer holds the widest vector.
+        unsafe { l.load(padded.as_ptr()) }
+    }
+
+    /// A factor of a product in its place, or rounded.
+    #[inline(always)]
+    fn put<L: Lanes, const PAIRS: bool>(&mut self, l: L, at: usize, x: L::V, rounded: &mut [u32]) {
+        if PAIRS {
+            FactorsMut::Halves(rounded).put(l, at, x);
+        } else {
+            put(l, &mut self.row[at..], x);
+        }
+    }
+
+    /// Factors are 0 behind what is seen.
+    #[inline(always)]
+    fn end<const PAIRS: bool>(self, rounded: &mut [u32]) {
+        if PAIRS {
+            rounded[self.end.div_ceil(2)..].fill(0);
+        } else {
+            self.row[self.end..].fill(0.0);
+        }
+    }
+
+    #[inline(always)]
+    fn largest<L: Lanes>(&self, l: L) -> f32 {
+        let mut largest = l.splat(f32::NEG_INFINITY);
+        for at in (0..self.end).step_by(L::N) {
+            largest = l.max(self.get(l, at), largest);
+        }
+        l.largest(largest)
+    }
+}
+
+/// Room for factors computed from scores, if they are rounded: rows of whole words. If not, they take the scores' place.
 #[inline(always)]
-fn softmax<L: Lanes>(l: L, scores: &mut [f32], factor: f32) -> f32 {
-    let mut largest = l.splat(f32::NEG_INFINITY);
-    each!(l, scores, f32::NEG_INFINITY, |x| {
-        largest = l.max(x, largest);
-        x
-    });
-    let max = l.largest(largest);
-    let (max_of, factor_of) = (l.splat(max), l.splat(factor));
-    let mut sums = l.splat(0.0);
-    each!(l, scores, f32::NEG_INFINITY, |x| {
-        let e = l.exp2(l.mul(l.sub(x, max_of), factor_of));
-        sums = l.add(sums, e);
-        e
-    });
-    let sum = l.sum(sums);
-    let inverse = l.splat(1.0 / sum);
-    each!(l, scores, 0.0, |e| l.mul(e, inverse));
-    max * factor + sum.log2()
+fn rounded_room<const PAIRS: bool>(room: &mut AlignedWords, n_rows: usize, n_keys: usize) -> &mut [u32] {
+    let n_words = if PAIRS { n_rows * n_keys.div_ceil(2) } else { 0 };
+    room.at_least(n_words);
+    &mut room.as_mut_slice()[..n_words]
+}
+
+/// Those of a row.
+#[inline(always)]
+fn rounded_row<const PAIRS: bool>(rounded: &mut [u32], row: usize, n_keys: usize) -> &mut [u32] {
+    let n_words = if PAIRS { n_keys.div_ceil(2) } else { 0 };
+    &mut rounded[row * n_words..][..n_words]
+}
+
+/// All of them; rounded ones with a column of zeros behind an odd number of keys.
+#[inline(always)]
+fn scored<'a, const PAIRS: bool>(
+    scores: &'a [f32],
+    rounded: &'a [u32],
+    n_rows: usize,
+    n_keys: usize,
+) -> Matrix<'a> {
+    if PAIRS {
+        Matrix::of(Factors::Halves(rounded), n_rows, n_keys.next_multiple_of(2))
+    } else {
+        Matrix::new(scores, n_rows, n_keys)
+    }
 }
 
 impl<'a> Task<'a> {
@@ -248,6 +308,11 @@ impl<'a> Task<'a> {
         Rows { data, first: (self.sequence.start + first) * stride + head * self.shape.head_dim, stride }
     }
 
+    /// Where the numbers of a head begin, of one of the sequence's rows.
+    fn at(&self, row: usize, n_heads: usize, head: usize) -> usize {
+        ((self.sequence.start + row) * n_heads + head) * self.shape.head_dim
+    }
+
     /// Queries of each block.
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let n = self.sequence.len();
@@ -260,17 +325,18 @@ impl<'a> Task<'a> {
     }
 }
 
-/// left · right → out, all of it.
+/// Some rows of left · right → out.
 #[inline(always)]
 fn multiply<L: Lanes, const PAIRS: bool>(
     l: L,
     left: Matrix<'_>,
+    rows: Range<usize>,
     right: PackedRight<'_>,
     into: Store,
     out: &Rows<'_>,
     room: &mut [u32],
 ) {
-    product::<L, PAIRS>(l, left, right, 0..left.n_rows(), right.panels::<L>(), into, out, room);
+    product::<L, PAIRS>(l, left, right, rows, right.panels::<L>(), into, out, room);
 }
 
 /// `[n_queries, n_keys]` of a buffer that grows.
@@ -293,13 +359,14 @@ fn scores_of<'a, L: Lanes, const PAIRS: bool>(
 ) -> &'a mut [f32] {
     let to = scores_room(to, queries.n_rows() * n_keys);
     let out = Rows { data: &Disjoint::new(to), first: 0, stride: n_keys };
-    multiply::<L, PAIRS>(l, queries, PackedRight { n_cols: n_keys, ..keys }, Store::Replace, &out, room);
+    let keys = PackedRight { n_cols: n_keys, ..keys };
+    multiply::<L, PAIRS>(l, queries, 0..queries.n_rows(), keys, Store::Replace, &out, room);
     to
 }
 
 struct Forward<'a> {
     task: Task<'a>,
-    out: &'a Disjoint<'a, f32>,
+    out: &'a DisjointFactors<'a>,
     log_sums: &'a Disjoint<'a, f32>,
 }
 
@@ -315,7 +382,7 @@ impl Forward<'_> {
     #[inline(always)]
     fn pass<L: Lanes, const PAIRS: bool>(self, l: L) {
         let Forward { task, out, log_sums } = self;
-        let CausalAttention { n_heads, n_kv_heads, scale, .. } = *task.shape;
+        let CausalAttention { n_heads, n_kv_heads, head_dim, scale, .. } = *task.shape;
         let n = task.sequence.len();
         let mut room = std::mem::take(task.room);
         let [room_k, room_v, ..] = &mut room.packed;
@@ -330,15 +397,37 @@ impl Forward<'_> {
                 let scores = scores_of::<L, PAIRS>(l, queries, keys, block.end, &mut room.scores[0], left);
                 // SAFETY: a task alone writes its heads of its sequence.
                 let sums = unsafe { log_sums.range(task.log_sums(head) + block.start, block.len()) };
-                for ((query, row), sum) in block.clone().zip(scores.chunks_exact_mut(block.end)).zip(sums) {
-                    let seen = task.seen(query);
-                    row[..seen.start].fill(0.0);
-                    row[seen.end..].fill(0.0);
-                    *sum = softmax(l, &mut row[seen], scale * LOG2_E);
+                let n_keys = block.end;
+                let rounded = rounded_room::<PAIRS>(&mut room.rounded[0], block.len(), n_keys);
+                // Of each row the weights' sum, by which its output is divided.
+                let mut totals = [0.0; QUERIES];
+                for (i, query) in block.clone().enumerate() {
+                    let rounded = rounded_row::<PAIRS>(rounded, i, n_keys);
+                    let mut row = ScoreRow::new::<L>(&mut scores[i * n_keys..][..n_keys], task.seen(query));
+                    let max = row.largest(l);
+                    let (of_max, factor) = (l.splat(max), l.splat(scale * LOG2_E));
+                    let mut total = l.splat(0.0);
+                    for at in (0..row.end).step_by(L::N) {
+                        let e = l.exp2(l.mul(l.sub(row.get(l, at), of_max), factor));
+                        total = l.add(total, e);
+                        row.put::<L, PAIRS>(l, at, e, rounded);
+                    }
+                    row.end::<PAIRS>(rounded);
+                    totals[i] = l.sum(total);
+                    sums[i] = max * scale * LOG2_E + totals[i].log2();
                 }
-                let weights = Matrix::new(scores, block.len(), block.end);
-                let to = task.rows(out, block.start, n_heads, head);
-                multiply::<L, PAIRS>(l, weights, values, Store::Replace, &to, left);
+                let weights = scored::<PAIRS>(scores, rounded, block.len(), n_keys);
+                let to = scores_room(&mut room.out, block.len() * head_dim);
+                let rows = Rows { data: &Disjoint::new(to), first: 0, stride: head_dim };
+                multiply::<L, PAIRS>(l, weights, 0..block.len(), values, Store::Replace, &rows, left);
+                for ((query, from), total) in block.zip(to.chunks_exact(head_dim)).zip(totals) {
+                    let inverse = l.splat(1.0 / total);
+                    // SAFETY: a task alone writes its heads of its sequence.
+                    let mut to = unsafe { out.range(task.at(query, n_heads, head), head_dim) };
+                    for at in (0..head_dim).step_by(L::N) {
+                        to.put(l, at, l.mul(get(l, from, at), inverse));
+                    }
+                }
             }
         }
         *task.room = room;
@@ -347,7 +436,7 @@ impl Forward<'_> {
 
 struct Backward<'a> {
     task: Task<'a>,
-    out: &'a [f32],
+    out: Factors<'a>,
     log_sums: &'a [f32],
     d_out: &'a [f32],
     dq: &'a Disjoint<'a, f32>,
@@ -389,6 +478,7 @@ impl Backward<'_> {
         room.left.at_least(LeftBlock::WORDS);
         let left = room.left.as_mut_slice();
         let [scores, gradients] = &mut room.scores;
+        let [weights_rounded, gradients_rounded] = &mut room.rounded;
         for head in task.heads() {
             for block in task.blocks() {
                 let n_keys = block.end;
@@ -396,32 +486,37 @@ impl Backward<'_> {
                 let d_block = task.head(d_out, block.clone(), n_heads, head);
                 let weights = scores_of::<L, PAIRS>(l, queries, keys_transposed, n_keys, scores, left);
                 let gradients = scores_of::<L, PAIRS>(l, d_block, values_transposed, n_keys, gradients, left);
+                let weights_rounded = rounded_room::<PAIRS>(weights_rounded, block.len(), n_keys);
+                let gradients_rounded = rounded_room::<PAIRS>(gradients_rounded, block.len(), n_keys);
                 let sums = &log_sums[task.log_sums(head) + block.start..];
                 for (i, query) in block.clone().enumerate() {
-                    let at = ((task.sequence.start + query) * n_heads + head) * head_dim;
-                    let of_row = dot(l, &d_out[at..at + head_dim], &out[at..at + head_dim]);
-                    let (weights, gradients) =
-                        (&mut weights[i * n_keys..][..n_keys], &mut gradients[i * n_keys..][..n_keys]);
-                    let seen = task.seen(query);
-                    for row in [&mut *weights, &mut *gradients] {
-                        row[..seen.start].fill(0.0);
-                        row[seen.end..].fill(0.0);
-                    }
-                    let (weights, gradients) = (&mut weights[seen.clone()], &mut gradients[seen]);
+                    let at = task.at(query, n_heads, head);
+                    let of_row = dot(l, &d_out[at..at + head_dim], out.part(at..at + head_dim));
+                    let of_weights = rounded_row::<PAIRS>(weights_rounded, i, n_keys);
+                    let of_gradients = rounded_row::<PAIRS>(gradients_rounded, i, n_keys);
+                    let mut weights =
+                        ScoreRow::new::<L>(&mut weights[i * n_keys..][..n_keys], task.seen(query));
+                    let mut gradients =
+                        ScoreRow { row: &mut gradients[i * n_keys..][..n_keys], end: weights.end };
                     let (factor, sum) = (l.splat(scale * LOG2_E), l.splat(sums[i]));
-                    each!(l, &mut *weights, 0.0, |score| l.exp2(l.sub(l.mul(score, factor), sum)));
-                    for (gradient, weight) in gradients.iter_mut().zip(weights) {
-                        *gradient = *weight * (*gradient - of_row) * scale;
+                    let (of_row, scale) = (l.splat(of_row), l.splat(scale));
+                    for at in (0..weights.end).step_by(L::N) {
+                        let weight = l.exp2(l.sub(l.mul(weights.get(l, at), factor), sum));
+                        let gradient = l.mul(l.mul(weight, l.sub(get(l, gradients.row, at), of_row)), scale);
+                        weights.put::<L, PAIRS>(l, at, weight, of_weights);
+                        gradients.put::<L, PAIRS>(l, at, gradient, of_gradients);
                     }
+                    weights.end::<PAIRS>(of_weights);
+                    gradients.end::<PAIRS>(of_gradients);
                 }
                 let queries = pack::<L, PAIRS>(l, queries, room_q);
                 let d_block = pack::<L, PAIRS>(l, d_block, room_d_out);
-                let weights = Matrix::new(weights, block.len(), n_keys);
-                let gradients = Matrix::new(gradients, block.len(), n_keys);
+                let weights = scored::<PAIRS>(weights, weights_rounded, block.len(), n_keys);
+                let gradients = scored::<PAIRS>(gradients, gradients_rounded, block.len(), n_keys);
                 let to_dq = task.rows(dq, block.start, n_heads, head);
-                multiply::<L, PAIRS>(l, gradients, keys, Store::Replace, &to_dq, left);
-                multiply::<L, PAIRS>(l, gradients.transposed(), queries, Store::Add, &to_dk, left);
-                multiply::<L, PAIRS>(l, weights.transposed(), d_block, Store::Add, &to_dv, left);
+                multiply::<L, PAIRS>(l, gradients, 0..block.len(), keys, Store::Replace, &to_dq, left);
+                multiply::<L, PAIRS>(l, gradients.transposed(), 0..n_keys, queries, Store::Add, &to_dk, left);
+                multiply::<L, PAIRS>(l, weights.transposed(), 0..n_keys, d_block, Store::Add, &to_dv, left);
             }
         }
         *task.room = room;

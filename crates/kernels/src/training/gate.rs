@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::Pool;
-use crate::disjoint::Disjoint;
 use crate::elementwise::{gelu_of, silu_of};
-use crate::simd::{Kernel, Lanes, run_on};
+use crate::matmul::{DisjointFactors, FactorsMut, get};
+use crate::simd::{Kernel, Lanes, run_on_with_bf16};
 
 /// Numbers that a task takes.
 const CHUNK: usize = 1 << 14;
@@ -68,31 +68,54 @@ impl GateFunction {
 ///
 /// # Panics
 /// When lengths differ.
-pub fn gate_forward(pool: &Pool, function: GateFunction, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    assert!(gate.len() == out.len() && up.len() == out.len(), "gate, up and out must be equally long");
+pub fn gate_forward(pool: &Pool, function: GateFunction, gate: &[f32], up: &[f32], out: FactorsMut<'_>) {
     let len = out.len();
-    let out = Disjoint::new(out);
+    assert!(gate.len() == len && up.len() == len, "gate, up and out must be equally long");
+    let out = DisjointFactors::new(out);
     pool.run(len.div_ceil(CHUNK), &|tile, _| {
         let (first, len) = (tile * CHUNK, CHUNK.min(len - tile * CHUNK));
         // SAFETY: tiles take numbers of their own.
         let out = unsafe { out.range(first, len) };
         let (gate, up) = (&gate[first..first + len], &up[first..first + len]);
-        run_on(pool.isa(), Forward { function, gate, up, out });
+        run_on_with_bf16(pool.isa(), Forward { function, gate, up, out });
     });
 }
 
-/// From gate, up and the gradient of f(gate) · up to the gradients of both, in their place; all equally long.
+/// What [`gate_backward`] gives, all as long as what it reads.
+pub struct GateGradients<'a> {
+    /// f(gate) · up, once more.
+    pub out: FactorsMut<'a>,
+    /// The gradient of gate.
+    pub d_gate: FactorsMut<'a>,
+    /// The gradient of up.
+    pub d_up: FactorsMut<'a>,
+}
+
+/// From gate, up and the gradient of f(gate) · up to the gradients of both; all equally long.
 ///
 /// # Panics
 /// When lengths differ.
-pub fn gate_backward(pool: &Pool, function: GateFunction, gate: &mut [f32], up: &mut [f32], d_out: &[f32]) {
-    assert!(gate.len() == d_out.len() && up.len() == d_out.len(), "gate, up and d_out must be equally long");
-    let (gate, up) = (Disjoint::new(gate), Disjoint::new(up));
-    pool.run(d_out.len().div_ceil(CHUNK), &|tile, _| {
-        let (first, len) = (tile * CHUNK, CHUNK.min(d_out.len() - tile * CHUNK));
+pub fn gate_backward(
+    pool: &Pool,
+    function: GateFunction,
+    gate: &[f32],
+    up: &[f32],
+    d_out: &[f32],
+    to: GateGradients<'_>,
+) {
+    let len = d_out.len();
+    assert!(gate.len() == len && up.len() == len, "gate, up and d_out must be equally long");
+    let GateGradients { out, d_gate, d_up } = to;
+    assert!([&out, &d_gate, &d_up].iter().all(|to| to.len() == len), "gradients must be as long as d_out");
+    let [out, d_gate, d_up] = [out, d_gate, d_up].map(DisjointFactors::new);
+    pool.run(len.div_ceil(CHUNK), &|tile, _| {
+        let (first, len) = (tile * CHUNK, CHUNK.min(len - tile * CHUNK));
         // SAFETY: tiles take numbers of their own.
-        let (gate, up) = unsafe { (gate.range(first, len), up.range(first, len)) };
-        run_on(pool.isa(), Backward { function, gate, up, d_out: &d_out[first..first + len] });
+        let [out, d_gate, d_up] =
+            unsafe { [out.range(first, len), d_gate.range(first, len), d_up.range(first, len)] };
+        let to = GateGradients { out, d_gate, d_up };
+        let [gate, up, d_out] = [gate, up, d_out].map(|x| &x[first..first + len]);
+        run_on_with_bf16(pool.isa(), Backward { function, gate, up, d_out, to });
     });
 }
 
@@ -100,70 +123,42 @@ struct Forward<'a> {
     function: GateFunction,
     gate: &'a [f32],
     up: &'a [f32],
-    out: &'a mut [f32],
+    out: FactorsMut<'a>,
 }
 
 impl Kernel for Forward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Forward { function, gate, up, out } = self;
-        let parts = gate.chunks(L::N).zip(up.chunks(L::N)).zip(out.chunks_mut(L::N));
-        for ((gate, up), out) in parts {
-            let value = l.mul(function.of(l, padded(l, gate)), padded(l, up));
-            put(l, out, value);
+        let Forward { function, gate, up, mut out } = self;
+        for at in (0..gate.len()).step_by(L::N) {
+            out.put(l, at, l.mul(function.of(l, get(l, gate, at)), get(l, up, at)));
         }
     }
 }
 
 struct Backward<'a> {
     function: GateFunction,
-    gate: &'a mut [f32],
-    up: &'a mut [f32],
+    gate: &'a [f32],
+    up: &'a [f32],
     d_out: &'a [f32],
+    to: GateGradients<'a>,
 }
 
 impl Kernel for Backward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Backward { function, gate, up, d_out } = self;
-        let parts = gate.chunks_mut(L::N).zip(up.chunks_mut(L::N)).zip(d_out.chunks(L::N));
-        for ((gate, up), d) in parts {
-            let d = padded(l, d);
-            let (value, slope) = function.with_slope(l, padded(l, gate));
-            let d_gate = l.mul(l.mul(d, padded(l, up)), slope);
-            put(l, gate, d_gate);
-            put(l, up, l.mul(d, value));
+        let Backward { function, gate, up, d_out, to: GateGradients { mut out, mut d_gate, mut d_up } } =
+            self;
+        for at in (0..d_out.len()).step_by(L::N) {
+            let (d, up) = (get(l, d_out, at), get(l, up, at));
+            let (value, slope) = function.with_slope(l, get(l, gate, at));
+            out.put(l, at, l.mul(value, up));
+            d_gate.put(l, at, l.mul(l.mul(d, up), slope));
+            d_up.put(l, at, l.mul(d, value));
         }
     }
-}
-
-/// A vector of at most N numbers, filled up with zeros.
-#[inline(always)]
-fn padded<L: Lanes>(l: L, x: &[f32]) -> L::V {
-    if x.len() == L::N {
-        // SAFETY: a whole vector.
-        return unsafe { l.load(x.as_ptr()) };
-    }
-    let mut room = [0.0; 16];
-    room[..x.len()].copy_from_slice(x);
-    // SAFETY: the buffer holds the widest vector.
-    unsafe { l.load(room.as_ptr()) }
-}
-
-/// The first lanes of a vector.
-#[inline(always)]
-fn put<L: Lanes>(l: L, to: &mut [f32], x: L::V) {
-    if to.len() == L::N {
-        // SAFETY: a whole vector.
-        unsafe { l.store(to.as_mut_ptr(), x) };
-        return;
-    }
-    let mut room = [0.0; 16];
-    // SAFETY: the buffer holds the widest vector.
-    unsafe { l.store(room.as_mut_ptr(), x) };
-    to.copy_from_slice(&room[..to.len()]);
 }
 
 #[cfg(test)]
@@ -193,9 +188,16 @@ mod tests {
                 let gate: Vec<f32> = random_floats(1, n).iter().map(|x| 4.0 * x).collect();
                 let (up, d_out) = (random_floats(2, n), random_floats(3, n));
                 let mut out = vec![0.0; n];
-                gate_forward(&pool, function, &gate, &up, &mut out);
-                let (mut d_gate, mut d_up) = (gate.clone(), up.clone());
-                gate_backward(&pool, function, &mut d_gate, &mut d_up, &d_out);
+                gate_forward(&pool, function, &gate, &up, FactorsMut::Floats(&mut out));
+                let (mut again, mut d_gate, mut d_up) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+                let to = GateGradients {
+                    out: FactorsMut::Floats(&mut again),
+                    d_gate: FactorsMut::Floats(&mut d_gate),
+                    d_up: FactorsMut::Floats(&mut d_up),
+                };
+                gate_backward(&pool, function, &gate, &up, &d_out, to);
+                let close_to = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * (1.0 + a.abs());
+                assert!(again.iter().zip(&out).all(close_to), "{function:?}");
                 for i in 0..n {
                     let (gate, up, d) = (f64::from(gate[i]), f64::from(up[i]), f64::from(d_out[i]));
                     let close = |found: f32, expected: f64| {

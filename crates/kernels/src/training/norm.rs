@@ -3,8 +3,9 @@
 
 use crate::Pool;
 use crate::disjoint::Disjoint;
+use crate::matmul::{DisjointFactors, FactorsMut, Store, get, put};
 use crate::norm::inverse_rms;
-use crate::simd::{Kernel, Lanes, run_on};
+use crate::simd::{Kernel, Lanes, run_on_with_bf16};
 
 /// Rows whose part in the weight's gradient is summed up in one piece.
 const ROWS: usize = 64;
@@ -20,19 +21,20 @@ pub fn rms_norm_forward(
     x: &[f32],
     weight: &[f32],
     eps: f32,
-    out: &mut [f32],
+    out: FactorsMut<'_>,
     inverses: &mut [f32],
 ) {
     let n = weight.len();
     assert!(n > 0 && x.len() == inverses.len() * n, "x must be [n_rows, weight.len()]");
     assert_eq!(out.len(), x.len(), "out must be as large as x");
     let n_rows = inverses.len();
-    let (out, inverses) = (Disjoint::new(out), Disjoint::new(inverses));
+    let (out, inverses) = (DisjointFactors::new(out), Disjoint::new(inverses));
     pool.run(n_rows.div_ceil(ROWS), &|tile, _| {
         let (first, len) = (tile * ROWS, ROWS.min(n_rows - tile * ROWS));
         // SAFETY: tiles take rows of their own.
         let (out, inverses) = unsafe { (out.range(first * n, len * n), inverses.range(first, len)) };
-        run_on(pool.isa(), Forward { x: &x[first * n..(first + len) * n], weight, eps, out, inverses });
+        let x = &x[first * n..(first + len) * n];
+        run_on_with_bf16(pool.isa(), Forward { x, weight, eps, out, inverses });
     });
 }
 
@@ -40,7 +42,7 @@ struct Forward<'a> {
     x: &'a [f32],
     weight: &'a [f32],
     eps: f32,
-    out: &'a mut [f32],
+    out: FactorsMut<'a>,
     inverses: &'a mut [f32],
 }
 
@@ -48,25 +50,28 @@ impl Kernel for Forward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let n = self.weight.len();
-        let rows = self.x.chunks_exact(n).zip(self.out.chunks_exact_mut(n)).zip(self.inverses);
-        for ((x, out), inverse) in rows {
-            *inverse = inverse_rms(l, x, self.eps);
-            for ((out, x), w) in out.iter_mut().zip(x).zip(self.weight) {
-                *out = x * *inverse * w;
+        let Forward { x, weight, eps, mut out, inverses } = self;
+        let n = weight.len();
+        for (row, (x, inverse)) in x.chunks_exact(n).zip(inverses).enumerate() {
+            *inverse = inverse_rms(l, x, eps);
+            let factor = l.splat(*inverse);
+            let mut out = out.row(row, n);
+            for at in (0..n).step_by(L::N) {
+                out.put(l, at, l.mul(l.mul(get(l, x, at), factor), get(l, weight, at)));
             }
         }
     }
 }
 
-/// dx += the gradient of x, d_weight += that of the weight, from that of the result.
+/// The gradient of x, which is added to dx or takes its place, and d_weight += that of the weight, from that of the
+/// result.
 ///
 /// With r as in [`rms_norm_forward`] and g = weight · dy: dx = r · (g − x · r² · mean(g · x)), d_weight = Σ dy · x · r.
 ///
 /// x, dy, dx: `[n_rows, weight.len()]`
 ///
 /// # Panics
-/// When shapes do not fit.
+/// When shapes do not fit, or something is to be added to halves.
 #[allow(clippy::too_many_arguments)] // what goes in and what comes out
 pub fn rms_norm_backward(
     pool: &Pool,
@@ -74,24 +79,27 @@ pub fn rms_norm_backward(
     weight: &[f32],
     inverses: &[f32],
     dy: &[f32],
-    dx: &mut [f32],
+    dx: FactorsMut<'_>,
+    into: Store,
     d_weight: &mut [f32],
 ) {
     let n = weight.len();
     let n_rows = inverses.len();
     assert!(n > 0 && x.len() == n_rows * n, "x must be [n_rows, weight.len()]");
     assert!(dy.len() == x.len() && dx.len() == x.len(), "dy and dx must be as large as x");
+    assert!(into == Store::Replace || matches!(dx, FactorsMut::Floats(_)), "sums are in single precision");
     assert_eq!(d_weight.len(), n, "d_weight must be as large as weight");
     let n_tiles = n_rows.div_ceil(ROWS);
     let mut partial = vec![0.0; n_tiles * n];
-    let (dx, sums) = (Disjoint::new(dx), Disjoint::new(&mut partial));
+    let (dx, sums) = (DisjointFactors::new(dx), Disjoint::new(&mut partial));
     pool.run(n_tiles, &|tile, _| {
         let (first, len) = (tile * ROWS, ROWS.min(n_rows - tile * ROWS));
         let all = first * n..(first + len) * n;
         // SAFETY: tiles take rows of their own, and sums of their own.
         let (dx, sums) = unsafe { (dx.range(all.start, all.len()), sums.range(tile * n, n)) };
         let inverses = &inverses[first..first + len];
-        run_on(pool.isa(), Backward { x: &x[all.clone()], weight, inverses, dy: &dy[all], dx, sums });
+        let (x, dy) = (&x[all.clone()], &dy[all]);
+        run_on_with_bf16(pool.isa(), Backward { x, weight, inverses, dy, dx, into, sums });
     });
     for sums in partial.chunks_exact(n) {
         d_weight.iter_mut().zip(sums).for_each(|(to, x)| *to += x);
@@ -103,7 +111,8 @@ struct Backward<'a> {
     weight: &'a [f32],
     inverses: &'a [f32],
     dy: &'a [f32],
-    dx: &'a mut [f32],
+    dx: FactorsMut<'a>,
+    into: Store,
     /// Of these rows, for the weight's gradient.
     sums: &'a mut [f32],
 }
@@ -112,15 +121,24 @@ impl Kernel for Backward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Backward { x, weight, inverses, dy, dx, sums } = self;
+        let Backward { x, weight, inverses, dy, mut dx, into, sums } = self;
         let n = weight.len();
-        let rows = x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(dx.chunks_exact_mut(n)).zip(inverses);
-        for (((x, dy), dx), &inverse) in rows {
+        let rows = x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(inverses);
+        for (row, ((x, dy), &inverse)) in rows.enumerate() {
+            let mut dx = dx.row(row, n);
             let mean = dot_of_three(l, weight, dy, x) / n as f32;
-            let factor = mean * inverse * inverse;
-            for ((((dx, x), dy), w), sum) in dx.iter_mut().zip(x).zip(dy).zip(weight).zip(&mut *sums) {
-                *dx += inverse * (w * dy - x * factor);
-                *sum += dy * x * inverse;
+            let (inverse, factor) = (l.splat(inverse), l.splat(mean * inverse * inverse));
+            for at in (0..n).step_by(L::N) {
+                let (x, dy) = (get(l, x, at), get(l, dy, at));
+                let g = l.mul(get(l, weight, at), dy);
+                let d = l.mul(inverse, l.sub(g, l.mul(x, factor)));
+                let d = match &dx {
+                    FactorsMut::Floats(dx) if into == Store::Add => l.add(get(l, dx, at), d),
+                    _ => d,
+                };
+                dx.put(l, at, d);
+                let sum = l.add(get(l, sums, at), l.mul(l.mul(dy, x), inverse));
+                put(l, &mut sums[at..], sum);
             }
         }
     }
@@ -169,14 +187,15 @@ mod tests {
                 let (x, weight, dy) =
                     (random_floats(1, n_rows * n), random_floats(2, n), random_floats(3, n_rows * n));
                 let (mut out, mut inverses) = (vec![0.0; n_rows * n], vec![0.0; n_rows]);
-                rms_norm_forward(&pool, &x, &weight, 1e-2, &mut out, &mut inverses);
+                rms_norm_forward(&pool, &x, &weight, 1e-2, FactorsMut::Floats(&mut out), &mut inverses);
                 let (wide_x, wide_w, wide_dy) = (wide(&x), wide(&weight), wide(&dy));
                 for (x, y) in out.iter().zip(expected(&wide_x, &wide_w, 1e-2)) {
                     assert!((f64::from(*x) - y).abs() < 1e-5 * (1.0 + y.abs()), "{x} for {y}");
                 }
                 // Both gradients are added to what is there.
                 let (mut dx, mut d_weight) = (vec![1.0; n_rows * n], vec![2.0; n]);
-                rms_norm_backward(&pool, &x, &weight, &inverses, &dy, &mut dx, &mut d_weight);
+                let to = FactorsMut::Floats(&mut dx);
+                rms_norm_backward(&pool, &x, &weight, &inverses, &dy, to, Store::Add, &mut d_weight);
                 let loss = |x: &[f64], w: &[f64]| -> f64 {
                     expected(x, w, 1e-2).iter().zip(&wide_dy).map(|(x, d)| x * d).sum()
                 };

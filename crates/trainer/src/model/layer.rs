@@ -1,10 +1,12 @@
 //! One layer, forward and backward.
 
-use kernels::{CausalAttention, GateFunction, Pool, Store};
+use kernels::{
+    CausalAttention, FactorRoom, Factors, FactorsMut, GateFunction, GateGradients, Pool, Precision, Store,
+};
 use weights::{Activation, FfnKind, LayerConfig, NormPlace, QkNorm, TensorRole};
 
 use super::linear::{Linear, LowRank, Products};
-use super::{Model, TokenBatch, Weights, room};
+use super::{Model, Room, TokenBatch, Weights, room};
 use crate::lora::MATRICES;
 use crate::parameters::Parameters;
 
@@ -14,21 +16,51 @@ pub(super) struct LayerTape {
     /// The residual stream before the feed-forward network.
     x_between: Vec<f32>,
     /// Queries and keys before their norm, where they have one.
-    q_plain: Vec<f32>,
-    k_plain: Vec<f32>,
+    q_plain: Normed,
+    k_plain: Normed,
     /// As attention saw them.
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    attn: Vec<f32>,
+    attn: FactorRoom,
     log_sums: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
     /// What was added to the stream before its norm, where it has one.
-    attn_update: Vec<f32>,
-    ffn_update: Vec<f32>,
+    attn_update: Normed,
+    ffn_update: Normed,
     /// What lies between A and B of the adapters, as in `lora::MATRICES`.
     low: [Vec<f32>; MATRICES.len()],
+}
+
+/// What goes into a norm, and the norm's r of each row.
+#[derive(Default)]
+struct Normed {
+    x: Vec<f32>,
+    inverses: Vec<f32>,
+}
+
+impl Normed {
+    /// out = norm(x) of rows of `norm.len()` numbers, of which the first `len` are there.
+    fn forward(&mut self, s: &Shape<'_>, norm: &[f32], len: usize, out: &mut [f32]) {
+        let inverses = room(&mut self.inverses, len / norm.len());
+        kernels::rms_norm_forward(s.pool, &self.x[..len], norm, s.eps, FactorsMut::Floats(out), inverses);
+    }
+
+    /// The gradient of x, as a product reads it, and d_norm += that of the norm's weights, from that of the result.
+    fn backward<'a>(
+        &self,
+        s: &Shape<'_>,
+        norm: &[f32],
+        d: &[f32],
+        to: &'a mut FactorRoom,
+        d_norm: &mut [f32],
+    ) -> Factors<'a> {
+        let (x, inverses) = (&self.x[..d.len()], &self.inverses[..d.len() / norm.len()]);
+        let dx = to.room(d.len(), s.stored);
+        kernels::rms_norm_backward(s.pool, x, norm, inverses, d, dx, Store::Replace, d_norm);
+        to.get(d.len(), s.stored)
+    }
 }
 
 #[cfg(test)]
@@ -37,8 +69,10 @@ impl LayerTape {
     pub(super) fn len(&self) -> usize {
         let LayerTape { x_between, q_plain, k_plain, q, k, v, attn, log_sums, .. } = self;
         let LayerTape { gate, up, attn_update, ffn_update, low, .. } = self;
-        let all = [x_between, q_plain, k_plain, q, k, v, attn, log_sums, gate, up, attn_update, ffn_update];
-        all.into_iter().chain(low).map(Vec::len).sum()
+        let normed = [q_plain, k_plain, attn_update, ffn_update].map(|n| n.x.len() + n.inverses.len());
+        let all = [x_between, q, k, v, log_sums, gate, up];
+        let n_floats = all.into_iter().chain(low).map(Vec::len).sum::<usize>();
+        n_floats + normed.iter().sum::<usize>() + attn.bytes() / size_of::<f32>()
     }
 }
 
@@ -91,9 +125,9 @@ impl LayerGradient<'_> {
 }
 
 /// Adds up the rows of a gradient: what a bias gets.
-fn add_rows(dy: &[f32], to: &mut [f32]) {
-    for row in dy.chunks_exact(to.len()) {
-        to.iter_mut().zip(row).for_each(|(to, d)| *to += d);
+fn add_rows(dy: Factors<'_>, to: &mut [f32]) {
+    for first in (0..dy.len()).step_by(to.len()) {
+        dy.part(first..first + to.len()).add_to(to);
     }
 }
 
@@ -101,6 +135,8 @@ fn add_rows(dy: &[f32], to: &mut [f32]) {
 struct Shape<'a> {
     pool: &'a Pool,
     by: Products<'a>,
+    /// In what the factors of products are kept.
+    stored: Precision,
     n_embd: usize,
     eps: f32,
     place: NormPlace,
@@ -110,15 +146,6 @@ struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    /// The width over which queries and keys are normalised, if they are.
-    fn qk_norm_lens(&self, kind: QkNorm) -> Option<(usize, usize)> {
-        match kind {
-            QkNorm::None => None,
-            QkNorm::PerHead => Some((self.layer.head_dim_k, self.layer.head_dim_k)),
-            QkNorm::Whole => Some((self.layer.q_dim(), self.layer.k_dim())),
-        }
-    }
-
     fn attention<'a>(&self, scale: f32, batch: &TokenBatch<'a>) -> CausalAttention<'a> {
         CausalAttention {
             n_heads: self.layer.n_heads,
@@ -132,10 +159,72 @@ impl Shape<'_> {
     }
 
     /// h = norm(x), or x where no norm stands before.
-    fn normalised(&self, x: &[f32], norm: Option<&[f32]>, h: &mut [f32], inverses: &mut [f32]) {
+    fn normalised<'a>(
+        &self,
+        x: &[f32],
+        norm: Option<&[f32]>,
+        h: &'a mut FactorRoom,
+        inverses: &mut [f32],
+    ) -> Factors<'a> {
+        let to = h.room(x.len(), self.stored);
         match norm {
-            Some(norm) => kernels::rms_norm_forward(self.pool, x, norm, self.eps, h, inverses),
-            None => h.copy_from_slice(x),
+            Some(norm) => kernels::rms_norm_forward(self.pool, x, norm, self.eps, to, inverses),
+            None => kernels::copy(self.pool, x, to),
+        }
+        h.get(x.len(), self.stored)
+    }
+
+    /// Numbers as a product reads them.
+    fn factors<'a>(&self, x: &'a [f32], to: &'a mut FactorRoom) -> Factors<'a> {
+        if self.stored == Precision::F32 {
+            return Factors::Floats(x);
+        }
+        kernels::copy(self.pool, x, to.room(x.len(), self.stored));
+        to.get(x.len(), self.stored)
+    }
+
+    /// x += scale · what a projection makes of `from`, behind a norm where `post` has one.
+    fn add_to_stream(
+        &self,
+        (projection, from, low): (&Linear<'_>, Factors<'_>, &mut Vec<f32>),
+        post: Option<(&mut Normed, &[f32])>,
+        x: &mut [f32],
+        update: &mut Vec<f32>,
+    ) {
+        if post.is_none() && self.residual_scale == 1.0 {
+            projection.forward(self.by, from, (x, Store::Add), low);
+            return;
+        }
+        let update = room(update, x.len());
+        match post {
+            Some((normed, norm)) => {
+                projection.forward(self.by, from, (room(&mut normed.x, x.len()), Store::Replace), low);
+                normed.forward(self, norm, x.len(), update);
+            }
+            None => projection.forward(self.by, from, (update, Store::Replace), low),
+        }
+        kernels::add_scaled(self.pool, x, update, self.residual_scale);
+    }
+
+    /// The gradient of what a projection added to the stream, from the stream's.
+    fn update_backward<'a>(
+        &self,
+        dx: &'a [f32],
+        post: Option<(&Normed, &[f32], &mut [f32])>,
+        scaled: &'a mut Vec<f32>,
+        to: &'a mut FactorRoom,
+    ) -> Factors<'a> {
+        let d = if self.residual_scale == 1.0 {
+            dx
+        } else {
+            let scaled = room(scaled, dx.len());
+            kernels::copy(self.pool, dx, FactorsMut::Floats(scaled));
+            kernels::scale(self.pool, scaled, self.residual_scale);
+            scaled
+        };
+        match post {
+            Some((normed, norm, d_norm)) => normed.backward(self, norm, d, to, d_norm),
+            None => self.factors(d, to),
         }
     }
 
@@ -149,7 +238,10 @@ impl Shape<'_> {
         dx: &mut [f32],
     ) {
         match norm {
-            Some((norm, d_norm)) => kernels::rms_norm_backward(self.pool, x, norm, inverses, dh, dx, d_norm),
+            Some((norm, d_norm)) => {
+                let dx = FactorsMut::Floats(dx);
+                kernels::rms_norm_backward(self.pool, x, norm, inverses, dh, dx, Store::Add, d_norm);
+            }
             None => kernels::add(self.pool, dx, dh),
         }
     }
@@ -169,9 +261,11 @@ impl Model {
         let FfnKind::Gated { activation, .. } = config.ffn else {
             unreachable!("checked when the model was made")
         };
+        let layer = &config.layers[layer_idx];
         Shape {
             pool,
             by: Products { pool, precision: self.precision, n_rows },
+            stored: self.precision.stored(pool, &[config.n_embd, layer.n_ff, layer.q_dim(), layer.k_dim()]),
             n_embd: config.n_embd,
             eps: config.norm.eps,
             place: config.norm.place,
@@ -180,7 +274,7 @@ impl Model {
                 Activation::Silu => GateFunction::Silu,
                 Activation::Gelu => GateFunction::Gelu,
             },
-            layer: config.layers[layer_idx].clone(),
+            layer: layer.clone(),
         }
     }
 
@@ -201,97 +295,82 @@ impl Model {
         let (n_embd, n_ff) = (s.n_embd, s.layer.n_ff);
         let (q_dim, k_dim) = (s.layer.q_dim(), s.layer.k_dim());
         let attn_scale = self.config.attn_scale;
-        let qk_norm = s.qk_norm_lens(self.config.qk_norm);
+        let qk_norm = self.config.qk_norm != QkNorm::None;
         let mut tape = std::mem::take(self.tape(layer_idx));
-        let x = &mut self.room.x[..n_rows * n_embd];
-        let h = room(&mut self.room.h, n_rows * n_embd);
-        let inverses = room(&mut self.room.inverses, n_rows);
+        let mut buffers = std::mem::take(&mut self.room);
+        let Room { x, h, inverses, update, hidden, .. } = &mut buffers;
+        let x = &mut x[..n_rows * n_embd];
+        let inverses = room(inverses, n_rows);
+        let pre = |role| of.maybe(role).filter(|_| s.has_pre());
 
-        keep(&mut self.inputs[layer_idx], x);
-        s.normalised(x, of.maybe(TensorRole::AttnNorm).filter(|_| s.has_pre()), h, inverses);
-        let q = room(&mut tape.q, n_rows * q_dim);
-        let k = room(&mut tape.k, n_rows * k_dim);
-        let v = room(&mut tape.v, n_rows * k_dim);
-        for (role, bias, n_out, out) in [
-            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, &mut *q),
-            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim, &mut *k),
-            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim, &mut *v),
-        ] {
-            of.linear(role, n_embd, n_out).forward(s.by, h, out, &mut tape.low[place(role)]);
+        keep(pool, &mut self.inputs[layer_idx], x);
+        let h_attn = s.normalised(x, pre(TensorRole::AttnNorm), h, inverses);
+        let (q_len, k_len) = (n_rows * q_dim, n_rows * k_dim);
+        let (q, k, v) = (room(&mut tape.q, q_len), room(&mut tape.k, k_len), room(&mut tape.v, k_len));
+        let projections = [
+            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim),
+            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim),
+            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim),
+        ];
+        // What has a norm waits for it where the backward pass will look for it.
+        let outs = if qk_norm {
+            [room(&mut tape.q_plain.x, q_len), room(&mut tape.k_plain.x, k_len), v]
+        } else {
+            [&mut *q, &mut *k, v]
+        };
+        for ((role, bias, n_out), out) in projections.into_iter().zip(outs) {
+            let low = &mut tape.low[place(role)];
+            of.linear(role, n_embd, n_out).forward(s.by, h_attn, (&mut *out, Store::Replace), low);
             if let Some(bias) = of.maybe(bias) {
                 kernels::add_bias(pool, out, bias);
             }
         }
-        if let Some((q_len, k_len)) = qk_norm {
-            for (plain, out, role, len) in [
-                (&mut tape.q_plain, &mut *q, TensorRole::AttnQNorm, q_len),
-                (&mut tape.k_plain, &mut *k, TensorRole::AttnKNorm, k_len),
-            ] {
-                keep(plain, out);
-                let inverses = room(&mut self.room.wide[0], out.len() / len);
-                kernels::rms_norm_forward(pool, &plain[..out.len()], of.get(role), s.eps, out, inverses);
-            }
+        if qk_norm {
+            tape.q_plain.forward(&s, of.get(TensorRole::AttnQNorm), q_len, q);
+            tape.k_plain.forward(&s, of.get(TensorRole::AttnKNorm), k_len, k);
         }
         if let Some(rope) = self.rope_of(layer_idx) {
             let (heads, kv_heads, dim) = (s.layer.n_heads, s.layer.n_kv_heads, s.layer.head_dim_k);
             kernels::rope(pool, q, heads, dim, batch.positions, &rope.there);
             kernels::rope(pool, k, kv_heads, dim, batch.positions, &rope.there);
         }
-        let attn = room(&mut tape.attn, n_rows * q_dim);
         let log_sums = room(&mut tape.log_sums, n_rows * s.layer.n_heads);
-        kernels::attention_forward(pool, &s.attention(attn_scale, batch), q, k, v, attn, log_sums);
-        let x = &mut self.room.x[..n_rows * n_embd];
-        let update = room(&mut self.room.update, n_rows * n_embd);
+        let attn = tape.attn.room(q_len, s.stored);
+        kernels::attention_forward(
+            pool,
+            &s.attention(attn_scale, batch),
+            q,
+            k,
+            &tape.v[..k_len],
+            attn,
+            log_sums,
+        );
         let role = TensorRole::AttnOutput;
-        of.linear(role, q_dim, n_embd).forward(s.by, attn, update, &mut tape.low[place(role)]);
-        let inverses = room(&mut self.room.inverses, n_rows);
-        if s.has_post() {
-            keep(&mut tape.attn_update, update);
-            let norm = of.get(TensorRole::PostAttnNorm);
-            kernels::rms_norm_forward(
-                pool,
-                &tape.attn_update[..n_rows * n_embd],
-                norm,
-                s.eps,
-                update,
-                inverses,
-            );
-        }
-        kernels::add_scaled(pool, x, update, s.residual_scale);
+        let projection = of.linear(role, q_dim, n_embd);
+        let made = (&projection, tape.attn.get(q_len, s.stored), &mut tape.low[place(role)]);
+        let post = s.has_post().then(|| (&mut tape.attn_update, of.get(TensorRole::PostAttnNorm)));
+        s.add_to_stream(made, post, x, update);
 
-        keep(&mut tape.x_between, x);
-        let h = room(&mut self.room.h, n_rows * n_embd);
-        s.normalised(x, of.maybe(TensorRole::FfnNorm).filter(|_| s.has_pre()), h, inverses);
+        keep(pool, &mut tape.x_between, x);
+        let h = s.normalised(x, pre(TensorRole::FfnNorm), h, inverses);
         let gate = room(&mut tape.gate, n_rows * n_ff);
         let up = room(&mut tape.up, n_rows * n_ff);
         for (role, out) in [(TensorRole::FfnGate, &mut *gate), (TensorRole::FfnUp, &mut *up)] {
-            of.linear(role, n_embd, n_ff).forward(s.by, h, out, &mut tape.low[place(role)]);
+            let low = &mut tape.low[place(role)];
+            of.linear(role, n_embd, n_ff).forward(s.by, h, (out, Store::Replace), low);
         }
+        kernels::gate_forward(pool, s.function, gate, up, hidden.room(n_rows * n_ff, s.stored));
+        let hidden = hidden.get(n_rows * n_ff, s.stored);
         let role = TensorRole::FfnDown;
-        let down = of.linear(role, n_ff, n_embd);
+        let projection = of.linear(role, n_ff, n_embd);
         let low = &mut tape.low[place(role)];
-        let hidden = room(&mut self.room.wide[0], n_rows * n_ff);
-        kernels::gate_forward(pool, s.function, gate, up, hidden);
+        let post = s.has_post().then(|| (&mut tape.ffn_update, of.get(TensorRole::PostFfnNorm)));
         if goes_on || s.has_post() {
-            down.forward(s.by, hidden, update, low);
+            s.add_to_stream((&projection, hidden, low), post, x, update);
         } else {
-            down.keep_low(s.by, hidden, low);
+            projection.keep_low(s.by, hidden, low);
         }
-        if s.has_post() {
-            keep(&mut tape.ffn_update, update);
-            let norm = of.get(TensorRole::PostFfnNorm);
-            kernels::rms_norm_forward(
-                pool,
-                &tape.ffn_update[..n_rows * n_embd],
-                norm,
-                s.eps,
-                update,
-                inverses,
-            );
-        }
-        if goes_on {
-            kernels::add_scaled(pool, x, update, s.residual_scale);
-        }
+        self.room = buffers;
         *self.tape(layer_idx) = tape;
     }
 
@@ -312,65 +391,69 @@ impl Model {
         let (n_embd, n_ff) = (s.n_embd, s.layer.n_ff);
         let (q_dim, k_dim) = (s.layer.q_dim(), s.layer.k_dim());
         let attn_scale = self.config.attn_scale;
-        let qk_norm = s.qk_norm_lens(self.config.qk_norm);
-        let mut tape = std::mem::take(self.tape(layer_idx));
+        let qk_norm = self.config.qk_norm != QkNorm::None;
+        let tape = std::mem::take(self.tape(layer_idx));
         let mut buffers = std::mem::take(&mut self.room);
-        let mut d_of = LayerGradient { gradient, layer_idx, unused: &mut buffers.unused };
+        #[rustfmt::skip] // one name after the other
+        let Room {
+            dx, h, dh, inverses, update, d_update, hidden, d_gate, d_up, d_wide, d_heads, d_qkv, d_low, unused, ..
+        } = &mut buffers;
+        let mut d_of = LayerGradient { gradient, layer_idx, unused };
         let len = n_rows * n_embd;
-        let dx = &mut buffers.dx[..len];
-        let h = room(&mut buffers.h, len);
-        let dh = room(&mut buffers.dh, len);
-        let inverses = room(&mut buffers.inverses, n_rows);
-        let d_update = room(&mut buffers.d_update, len);
-        let [hidden, d_wide, more] = &mut buffers.wide;
-        let d_low = &mut buffers.d_low;
+        let dx = &mut dx[..len];
+        let dh = room(dh, len);
+        let inverses = room(inverses, n_rows);
         macro_rules! low {
             ($role:expr) => {
                 &mut LowRank { kept: &tape.low[place($role)], gradient: d_low }
             };
         }
+        macro_rules! update_backward {
+            ($normed:expr, $role:expr) => {{
+                let norm = s.has_post().then(|| of.get($role));
+                let post = norm.map(|norm| (&$normed, norm, d_of.norm($role, norm.len())));
+                s.update_backward(dx, post, update, d_update)
+            }};
+        }
 
         // The feed-forward network.
-        update_backward(&s, dx, d_update, |d| {
-            let norm = of.get(TensorRole::PostFfnNorm);
-            let d_norm = d_of.norm(TensorRole::PostFfnNorm, norm.len());
-            post_norm_backward(&s, &tape.ffn_update[..len], norm, d, h, dh, inverses, d_norm);
-        });
-        let (gate, up) = (&mut tape.gate[..n_rows * n_ff], &mut tape.up[..n_rows * n_ff]);
-        let hidden = room(hidden, n_rows * n_ff);
-        let d_hidden = room(d_wide, n_rows * n_ff);
-        kernels::gate_forward(pool, s.function, gate, up, hidden);
+        let d_ffn = update_backward!(tape.ffn_update, TensorRole::PostFfnNorm);
+        let wide_len = n_rows * n_ff;
+        let (gate, up) = (&tape.gate[..wide_len], &tape.up[..wide_len]);
         let role = TensorRole::FfnDown;
-        let into = Some((&mut *d_hidden, Store::Replace));
-        of.linear(role, n_ff, n_embd).backward(s.by, hidden, d_update, into, low!(role), d_of.gradient);
-        kernels::gate_backward(pool, s.function, gate, up, d_hidden);
+        let down = of.linear(role, n_ff, n_embd);
+        let d_hidden = room(d_wide, wide_len);
+        down.input_gradient(s.by, d_ffn, (&mut *d_hidden, Store::Replace), low!(role));
+        let to = GateGradients {
+            out: hidden.room(wide_len, s.stored),
+            d_gate: d_gate.room(wide_len, s.stored),
+            d_up: d_up.room(wide_len, s.stored),
+        };
+        kernels::gate_backward(pool, s.function, gate, up, d_hidden, to);
+        down.weight_gradient(s.by, hidden.get(wide_len, s.stored), d_ffn, low!(role), d_of.gradient);
         let x = &tape.x_between[..len];
         let norm = of.maybe(TensorRole::FfnNorm).filter(|_| s.has_pre());
-        s.normalised(x, norm, h, inverses);
+        let h_ffn = s.normalised(x, norm, h, inverses);
         for (role, dy, into) in
-            [(TensorRole::FfnGate, &*gate, Store::Replace), (TensorRole::FfnUp, &*up, Store::Add)]
+            [(TensorRole::FfnGate, d_gate, Store::Replace), (TensorRole::FfnUp, d_up, Store::Add)]
         {
-            let into = Some((&mut *dh, into));
-            of.linear(role, n_embd, n_ff).backward(s.by, h, dy, into, low!(role), d_of.gradient);
+            let (dy, into) = (dy.get(wide_len, s.stored), Some((&mut *dh, into)));
+            of.linear(role, n_embd, n_ff).backward(s.by, h_ffn, dy, into, low!(role), d_of.gradient);
         }
         let norm = norm.map(|norm| (norm, d_of.norm(TensorRole::FfnNorm, norm.len())));
         s.normalised_backward(x, norm, inverses, dh, dx);
 
         // Attention.
-        update_backward(&s, dx, d_update, |d| {
-            let norm = of.get(TensorRole::PostAttnNorm);
-            let d_norm = d_of.norm(TensorRole::PostAttnNorm, norm.len());
-            post_norm_backward(&s, &tape.attn_update[..len], norm, d, h, dh, inverses, d_norm);
-        });
-        let attn = &tape.attn[..n_rows * q_dim];
-        let d_attn = room(d_wide, n_rows * q_dim);
+        let d_attn_update = update_backward!(tape.attn_update, TensorRole::PostAttnNorm);
+        let (q_len, k_len) = (n_rows * q_dim, n_rows * k_dim);
+        let attn = tape.attn.get(q_len, s.stored);
+        let d_attn = room(d_wide, q_len);
         let role = TensorRole::AttnOutput;
         let into = Some((&mut *d_attn, Store::Replace));
-        of.linear(role, q_dim, n_embd).backward(s.by, attn, d_update, into, low!(role), d_of.gradient);
-        let all = room(more, n_rows * (q_dim + 2 * k_dim));
-        let (dq, rest) = all.split_at_mut(n_rows * q_dim);
-        let (dk, dv) = rest.split_at_mut(n_rows * k_dim);
-        let (q, k, v) = (&tape.q[..n_rows * q_dim], &tape.k[..n_rows * k_dim], &tape.v[..n_rows * k_dim]);
+        of.linear(role, q_dim, n_embd).backward(s.by, attn, d_attn_update, into, low!(role), d_of.gradient);
+        let (dq, rest) = room(d_heads, q_len + 2 * k_len).split_at_mut(q_len);
+        let (dk, dv) = rest.split_at_mut(k_len);
+        let (q, k, v) = (&tape.q[..q_len], &tape.k[..k_len], &tape.v[..k_len]);
         let log_sums = &tape.log_sums[..n_rows * s.layer.n_heads];
         let shape = s.attention(attn_scale, batch);
         kernels::attention_backward(pool, &shape, q, k, v, attn, log_sums, d_attn, dq, dk, dv);
@@ -379,32 +462,32 @@ impl Model {
             kernels::rope(pool, dq, heads, dim, batch.positions, &rope.back);
             kernels::rope(pool, dk, kv_heads, dim, batch.positions, &rope.back);
         }
-        if let Some((q_len, k_len)) = qk_norm {
-            for (plain, d, role, len) in [
-                (&tape.q_plain, &mut *dq, TensorRole::AttnQNorm, q_len),
-                (&tape.k_plain, &mut *dk, TensorRole::AttnKNorm, k_len),
-            ] {
-                let plain = &plain[..d.len()];
-                let both = room(&mut buffers.logits, d.len() + d.len() / len);
-                let (d_plain, inverses) = both.split_at_mut(d.len());
-                // The logits' buffer is free while layers are at work. Of the norm only the inverses are wanted.
-                kernels::rms_norm_forward(pool, plain, of.get(role), s.eps, d_plain, inverses);
-                d_plain.fill(0.0);
-                let d_norm = d_of.norm(role, of.get(role).len());
-                kernels::rms_norm_backward(pool, plain, of.get(role), inverses, d, d_plain, d_norm);
-                d.copy_from_slice(d_plain);
-            }
+        let [d_q, d_k, d_v] = d_qkv;
+        macro_rules! through_norm {
+            ($normed:expr, $role:expr, $d:expr, $to:expr) => {{
+                let norm = of.get($role);
+                $normed.backward(&s, norm, $d, $to, d_of.norm($role, norm.len()))
+            }};
         }
+        let [d_q, d_k] = if qk_norm {
+            [
+                through_norm!(tape.q_plain, TensorRole::AttnQNorm, dq, d_q),
+                through_norm!(tape.k_plain, TensorRole::AttnKNorm, dk, d_k),
+            ]
+        } else {
+            [s.factors(dq, d_q), s.factors(dk, d_k)]
+        };
+        let d_v = s.factors(dv, d_v);
         let x = &self.inputs[layer_idx][..len];
         let norm = of.maybe(TensorRole::AttnNorm).filter(|_| s.has_pre());
-        s.normalised(x, norm, h, inverses);
+        let h_attn = s.normalised(x, norm, h, inverses);
         for (role, bias, n_out, dy, into) in [
-            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, &*dq, Store::Replace),
-            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim, &*dk, Store::Add),
-            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim, &*dv, Store::Add),
+            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, d_q, Store::Replace),
+            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim, d_k, Store::Add),
+            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim, d_v, Store::Add),
         ] {
             let into = goes_on.then_some((&mut *dh, into));
-            of.linear(role, n_embd, n_out).backward(s.by, h, dy, into, low!(role), d_of.gradient);
+            of.linear(role, n_embd, n_out).backward(s.by, h_attn, dy, into, low!(role), d_of.gradient);
             if let Some(d_bias) = d_of.maybe(bias) {
                 add_rows(dy, d_bias);
             }
@@ -419,35 +502,6 @@ impl Model {
 }
 
 /// Copies to a buffer that grows.
-fn keep(to: &mut Vec<f32>, from: &[f32]) {
-    room(to, from.len()).copy_from_slice(from);
-}
-
-/// The gradient of what was added to the stream, through its norm where it has one.
-fn update_backward(s: &Shape<'_>, dx: &[f32], d_update: &mut [f32], post_norm: impl FnOnce(&mut [f32])) {
-    d_update.copy_from_slice(dx);
-    if s.residual_scale != 1.0 {
-        kernels::scale(s.pool, d_update, s.residual_scale);
-    }
-    if s.has_post() {
-        post_norm(d_update);
-    }
-}
-
-/// d: the gradient of norm(update) → that of the update, in its place; `h` and `dh` are written over.
-#[allow(clippy::too_many_arguments)] // what goes in and what comes out
-fn post_norm_backward(
-    s: &Shape<'_>,
-    update: &[f32],
-    norm: &[f32],
-    d: &mut [f32],
-    h: &mut [f32],
-    dh: &mut [f32],
-    inverses: &mut [f32],
-    d_norm: &mut [f32],
-) {
-    kernels::rms_norm_forward(s.pool, update, norm, s.eps, h, inverses);
-    dh.fill(0.0);
-    kernels::rms_norm_backward(s.pool, update, norm, inverses, d, dh, d_norm);
-    d.copy_from_slice(dh);
+fn keep(pool: &Pool, to: &mut Vec<f32>, from: &[f32]) {
+    kernels::copy(pool, from, FactorsMut::Floats(room(to, from.len())));
 }

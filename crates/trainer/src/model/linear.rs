@@ -1,6 +1,6 @@
 //! A projection, forward and backward: by a matrix that is learnt, or by one that stays and an adapter beside it.
 
-use kernels::{Matrix, Pool, Precision, RightSide, Store};
+use kernels::{Factors, Matrix, Pool, Precision, RightSide, Store};
 use weights::TensorRole;
 
 use super::{Weights, room};
@@ -40,9 +40,15 @@ impl<'a> Linear<'a> {
         Linear { role, layer_idx, n_in, n_out, weight, lora }
     }
 
-    /// out = x · wᵀ; x: `[n_rows, n_in]`, out: `[n_rows, n_out]`. An adapter's part between A and B is kept in `low`.
-    pub(super) fn forward(&self, by: Products<'_>, x: &[f32], out: &mut [f32], low: &mut Vec<f32>) {
-        by.product(Matrix::new(x, by.n_rows, self.n_in), self.weight.transposed(), out, Store::Replace);
+    /// out (+)= x · wᵀ; x: `[n_rows, n_in]`, out: `[n_rows, n_out]`. An adapter's part between A and B is kept in `low`.
+    pub(super) fn forward(
+        &self,
+        by: Products<'_>,
+        x: Factors<'_>,
+        (out, into): (&mut [f32], Store),
+        low: &mut Vec<f32>,
+    ) {
+        by.product(Matrix::of(x, by.n_rows, self.n_in), self.weight.transposed(), out, into);
         self.keep_low(by, x, low);
         if let Some(([_, b], _)) = self.lora {
             let rank = b.len() / self.n_out;
@@ -52,11 +58,11 @@ impl<'a> Linear<'a> {
     }
 
     /// As [`Linear::forward`], of which nothing is wanted but what it keeps.
-    pub(super) fn keep_low(&self, by: Products<'_>, x: &[f32], low: &mut Vec<f32>) {
+    pub(super) fn keep_low(&self, by: Products<'_>, x: Factors<'_>, low: &mut Vec<f32>) {
         let Some(([a, _], factor)) = self.lora else { return };
         let rank = a.len() / self.n_in;
         let low = room(low, by.n_rows * rank);
-        let (x, a) = (Matrix::new(x, by.n_rows, self.n_in), Matrix::new(a, rank, self.n_in));
+        let (x, a) = (Matrix::of(x, by.n_rows, self.n_in), Matrix::new(a, rank, self.n_in));
         by.product(x, a.transposed(), low, Store::Replace);
         kernels::scale(by.pool, low, factor);
     }
@@ -65,33 +71,66 @@ impl<'a> Linear<'a> {
     pub(super) fn backward(
         &self,
         by: Products<'_>,
-        x: &[f32],
-        dy: &[f32],
+        x: Factors<'_>,
+        dy: Factors<'_>,
         dx: Option<(&mut [f32], Store)>,
         low: &mut LowRank<'_>,
         gradient: &mut Parameters,
     ) {
-        let (x, dy) = (Matrix::new(x, by.n_rows, self.n_in), Matrix::new(dy, by.n_rows, self.n_out));
+        match dx {
+            Some(dx) => self.input_gradient(by, dy, dx, low),
+            None => self.low_gradient(by, dy, low),
+        }
+        self.weight_gradient(by, x, dy, low, gradient);
+    }
+
+    /// dx (+)= dy · w
+    pub(super) fn input_gradient(
+        &self,
+        by: Products<'_>,
+        dy: Factors<'_>,
+        (dx, into): (&mut [f32], Store),
+        low: &mut LowRank<'_>,
+    ) {
+        by.product(Matrix::of(dy, by.n_rows, self.n_out), self.weight, dx, into);
+        self.low_gradient(by, dy, low);
+        if let Some(([a, _], _)) = self.lora {
+            let rank = a.len() / self.n_in;
+            let d_low = Matrix::new(&low.gradient[..by.n_rows * rank], by.n_rows, rank);
+            by.product(d_low, Matrix::new(a, rank, self.n_in), dx, Store::Add);
+        }
+    }
+
+    /// What comes back to between A and B.
+    fn low_gradient(&self, by: Products<'_>, dy: Factors<'_>, low: &mut LowRank<'_>) {
+        let Some(([_, b], factor)) = self.lora else { return };
+        let rank = b.len() / self.n_out;
+        let d_low = room(low.gradient, by.n_rows * rank);
+        let dy = Matrix::of(dy, by.n_rows, self.n_out);
+        by.product(dy, Matrix::new(b, self.n_out, rank), d_low, Store::Replace);
+        kernels::scale(by.pool, d_low, factor);
+    }
+
+    /// The gradients of what is learnt, behind [`Linear::input_gradient`].
+    pub(super) fn weight_gradient(
+        &self,
+        by: Products<'_>,
+        x: Factors<'_>,
+        dy: Factors<'_>,
+        low: &mut LowRank<'_>,
+        gradient: &mut Parameters,
+    ) {
+        let (x, dy) = (Matrix::of(x, by.n_rows, self.n_in), Matrix::of(dy, by.n_rows, self.n_out));
         if let Some(dw) = gradient.get_mut(self.role, Some(self.layer_idx)) {
             by.product(dy.transposed(), x, dw, Store::Add);
         }
-        let mut dx = dx;
-        if let Some((dx, into)) = &mut dx {
-            by.product(dy, self.weight, dx, *into);
-        }
-        let Some(([a, b], factor)) = self.lora else { return };
+        let Some(([a, _], _)) = self.lora else { return };
         let rank = a.len() / self.n_in;
         let [da, db] = gradient.lora_mut(self.role, Some(self.layer_idx)).expect("as the parameters");
         let kept = Matrix::new(&low.kept[..by.n_rows * rank], by.n_rows, rank);
         by.product(dy.transposed(), kept, db, Store::Add);
-        let d_low = room(low.gradient, by.n_rows * rank);
-        by.product(dy, Matrix::new(b, self.n_out, rank), d_low, Store::Replace);
-        kernels::scale(by.pool, d_low, factor);
-        let d_low = Matrix::new(d_low, by.n_rows, rank);
+        let d_low = Matrix::new(&low.gradient[..by.n_rows * rank], by.n_rows, rank);
         by.product(d_low.transposed(), x, da, Store::Add);
-        if let Some((dx, _)) = dx {
-            by.product(d_low, Matrix::new(a, rank, self.n_in), dx, Store::Add);
-        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! From the residual stream to the loss over the vocabulary, and back.
 
-use kernels::{Matrix, Pool, RightSide, Store};
+use kernels::{FactorsMut, Matrix, Pool, RightSide, Store};
 use weights::{ModelConfig, TensorRole};
 
 use super::{Model, TokenBatch, Weights, room};
 use crate::parameters::Parameters;
 
-/// Logits that exist at a time: 64 MB.
-pub(crate) const LOGITS: usize = 16 << 20;
+/// Logits that exist at a time: 128 MB. For each such part the output matrix is packed anew.
+pub(crate) const LOGITS: usize = 32 << 20;
 
 impl Model {
     /// From the residual stream to the loss, and back to the stream's gradient where there is one to be computed. Only
@@ -40,27 +40,28 @@ impl Model {
             }
             gathered
         };
-        let h = room(&mut buffers.h, len);
+        let stored = precision.stored(pool, &[n_embd, n_vocab]);
         let inverses = room(&mut buffers.inverses, counted.len());
+        let h = buffers.h.room(len, stored);
         kernels::rms_norm_forward(pool, x, norm, config.norm.eps, h, inverses);
+        let h = buffers.h.get(len, stored);
         let dh = room(&mut buffers.dh, len);
+        // The gradient of a logit is that of what it is scaled to, scaled likewise.
+        let factors: Vec<f32> = weights.iter().map(|weight| weight * config.logit_scale).collect();
         let step = (LOGITS / n_vocab).clamp(1, n_rows.max(1));
         for first in (0..counted.len()).step_by(step) {
             let rows = first..counted.len().min(first + step);
             let part = rows.start * n_embd..rows.end * n_embd;
             let logits = room(&mut buffers.logits, rows.len() * n_vocab);
-            let h = Matrix::new(&h[part.clone()], rows.len(), n_embd);
+            let h = Matrix::of(h.part(part.clone()), rows.len(), n_embd);
             kernels::matmul(pool, *precision, h, output.transposed(), logits, Store::Replace);
             if config.logit_scale != 1.0 {
                 kernels::scale(pool, logits, config.logit_scale);
             }
-            let (targets, weights) = (&targets[rows.clone()], &weights[rows.clone()]);
-            kernels::cross_entropy(pool, logits, targets, weights, &mut losses[rows.clone()]);
+            let (targets, factors) = (&targets[rows.clone()], &factors[rows.clone()]);
+            let losses = &mut losses[rows.clone()];
+            let d_logits = kernels::cross_entropy(pool, *precision, logits, targets, factors, losses);
             let Some(gradient) = &mut gradient else { continue };
-            if config.logit_scale != 1.0 {
-                kernels::scale(pool, logits, config.logit_scale);
-            }
-            let d_logits = Matrix::new(logits, rows.len(), n_vocab);
             kernels::matmul(pool, *precision, d_logits, output, &mut dh[part], Store::Replace);
             if let Some(d_output) = gradient.get_mut(output_role(config), None) {
                 kernels::matmul(pool, *precision, d_logits.transposed(), h, d_output, Store::Add);
@@ -72,14 +73,12 @@ impl Model {
                 None => room(&mut buffers.unused, n_embd),
             };
             let dx = room(&mut buffers.dx, n_rows * n_embd);
-            dx.fill(0.0);
-            if all_count {
-                kernels::rms_norm_backward(pool, x, norm, inverses, dh, dx, d_norm);
-            } else {
-                let d_gathered = room(d_gathered, len);
-                d_gathered.fill(0.0);
-                kernels::rms_norm_backward(pool, x, norm, inverses, dh, d_gathered, d_norm);
-                for (d, row) in d_gathered.chunks_exact(n_embd).zip(&counted) {
+            let into = if all_count { &mut *dx } else { room(d_gathered, len) };
+            let into = FactorsMut::Floats(into);
+            kernels::rms_norm_backward(pool, x, norm, inverses, &dh[..len], into, Store::Replace, d_norm);
+            if !all_count {
+                dx.fill(0.0);
+                for (d, row) in d_gathered[..len].chunks_exact(n_embd).zip(&counted) {
                     dx[row * n_embd..][..n_embd].copy_from_slice(d);
                 }
             }
@@ -102,11 +101,12 @@ impl Model {
         for (last, sequence) in last.chunks_exact_mut(n_embd).zip(batch.sequences) {
             last.copy_from_slice(&buffers.x[(sequence.end - 1) * n_embd..sequence.end * n_embd]);
         }
-        let h = room(&mut buffers.h, n * n_embd);
+        let stored = precision.stored(pool, &[n_embd]);
         let inverses = room(&mut buffers.inverses, n);
+        let h = buffers.h.room(n * n_embd, stored);
         kernels::rms_norm_forward(pool, last, norm, config.norm.eps, h, inverses);
         let mut logits = vec![0.0; n * config.vocab_size];
-        let h = Matrix::new(h, n, n_embd);
+        let h = Matrix::of(buffers.h.get(n * n_embd, stored), n, n_embd);
         kernels::matmul(pool, *precision, h, output.transposed(), &mut logits, Store::Replace);
         kernels::scale(pool, &mut logits, config.logit_scale);
         logits

@@ -97,7 +97,7 @@ fn follow(pool: &Pool, case: &str, expected: &Value) {
         assert_eq!(n_compared, expected.len(), "{case} {what}");
     };
     for step in 0..10 {
-        gradient.clear();
+        gradient.clear(pool);
         let loss = model.loss_and_gradient(pool, &parameters, &batch, &mut gradient) / f64::from(n);
         let squares: f64 = gradient.iter().map(|(_, values)| kernels::sum_of_squares(pool, values)).sum();
         let found = [loss, squares.sqrt() / f64::from(n)];

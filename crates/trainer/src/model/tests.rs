@@ -245,7 +245,7 @@ fn both_optimisers_learn_a_sequence_by_heart() {
         let mut gradient = parameters.zeros_like();
         let first = model.loss(&pool, &parameters, &owned.batch()) / n;
         for _ in 0..150 {
-            gradient.clear();
+            gradient.clear(&pool);
             model.loss_and_gradient(&pool, &parameters, &owned.batch(), &mut gradient);
             optimizer.step(&pool, &mut parameters, &gradient, 1.0, 1.0 / n as f32);
         }

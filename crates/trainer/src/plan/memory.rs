@@ -86,33 +86,40 @@ impl TrainingMemory {
     }
 }
 
-/// Numbers in the buffer of logits, which norms of queries use as well.
+/// Numbers in the buffer of logits.
 fn logits(config: &ModelConfig, n_rows: u64) -> u64 {
     let vocab_size = config.vocab_size as u64;
-    let at_once = (LOGITS as u64 / vocab_size).max(1).min(n_rows) * vocab_size;
-    let queries = config.layers.iter().map(|layer| (layer.q_dim() + layer.n_heads) as u64).max().unwrap_or(0);
-    if config.qk_norm == QkNorm::None { at_once } else { at_once.max(n_rows.saturating_mul(queries)) }
+    (LOGITS as u64 / vocab_size).max(1).min(n_rows) * vocab_size
 }
 
 /// Numbers that a layer keeps of a row: see `LayerTape`.
 fn kept_per_row(config: &ModelConfig, layer: &LayerConfig) -> u64 {
     let (q_dim, k_dim, n_embd) = (layer.q_dim(), layer.k_dim(), config.n_embd);
     let stream = 2 * n_embd;
-    let qk_plain = if config.qk_norm == QkNorm::None { 0 } else { q_dim + k_dim };
+    let qk_plain = match config.qk_norm {
+        QkNorm::None => 0,
+        QkNorm::PerHead => q_dim + k_dim + layer.n_heads + layer.n_kv_heads,
+        QkNorm::Whole => q_dim + k_dim + 2,
+    };
     let attention = q_dim + k_dim + layer.v_dim() + layer.attn_out_dim() + layer.n_heads;
     let ffn = match config.ffn {
         FfnKind::Gated { .. } => 2 * layer.n_ff,
         FfnKind::Plain { .. } => layer.n_ff,
     };
-    let updates = if config.norm.place == NormPlace::Pre { 0 } else { 2 * n_embd };
+    let updates = if config.norm.place == NormPlace::Pre { 0 } else { 2 * (n_embd + 1) };
     (stream + qk_plain + attention + ffn + updates) as u64
 }
 
-/// Numbers of a row in buffers that layers take turns to use: the stream, what a projection reads, what is added, with
-/// their gradients; inverses and losses; two of the network's width and one of queries, keys and values.
+/// Numbers of a row in buffers that layers take turns to use: the stream and what a projection reads, with their
+/// gradients; inverses and losses; what the network's gate lets through and three gradients as wide; gradients of queries,
+/// keys and values, and again behind their norms; what is added to the stream, where it is not added as it comes.
 fn shared_per_row(config: &ModelConfig, layer: &LayerConfig) -> u64 {
-    let narrow = 6 * config.n_embd + 2;
-    let wide = layer.n_ff + layer.n_ff.max(layer.q_dim()) + layer.q_dim() + 2 * layer.k_dim();
+    let heads = layer.q_dim() + 2 * layer.k_dim();
+    let normed = if config.qk_norm == QkNorm::None { 0 } else { layer.q_dim() + layer.k_dim() };
+    let has_post = config.norm.place != NormPlace::Pre;
+    let updates = usize::from(has_post || config.residual_scale != 1.0) + usize::from(has_post);
+    let narrow = (4 + updates) * config.n_embd + 2;
+    let wide = 3 * layer.n_ff + layer.n_ff.max(layer.q_dim()) + heads + normed;
     (narrow + wide) as u64
 }
 

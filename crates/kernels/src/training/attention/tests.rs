@@ -81,10 +81,10 @@ fn passes(pool: &Pool, case: &Case, precision: Precision) -> Passes {
     let [q, k, v, d_out] = &inputs;
     let mut out = vec![0.0; q_len];
     let mut log_sums = vec![0.0; case.n_rows * case.n_heads];
-    attention_forward(pool, &shape, q, k, v, &mut out, &mut log_sums);
+    attention_forward(pool, &shape, q, k, v, FactorsMut::Floats(&mut out), &mut log_sums);
     let mut gradients = [q_len, k_len, k_len].map(|len| vec![0.0; len]);
     let [dq, dk, dv] = &mut gradients;
-    attention_backward(pool, &shape, q, k, v, &out, &log_sums, d_out, dq, dk, dv);
+    attention_backward(pool, &shape, q, k, v, Factors::Floats(&out), &log_sums, d_out, dq, dk, dv);
     Passes { inputs, out, gradients }
 }
 
