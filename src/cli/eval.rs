@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
-use super::DataArgs;
+use super::{AdapterArgs, DataArgs};
 
 /// Printed under `daybreak train eval --help`.
 const EVAL: &str = "\
@@ -21,6 +21,7 @@ field and formula. With --base or --compare both models are held against each ot
 
   daybreak train eval my-assistant/model.gguf
   daybreak train eval my-assistant/model.gguf --base my-model/model.gguf
+  daybreak train eval smollm2 --adapter my-adapter/adapter.gguf --base smollm2
   daybreak train eval smollm2 questions.jsonl arithmetic-en --num-fewshot 5 --out before.json
   daybreak train eval tuned.gguf questions.jsonl arithmetic-en --num-fewshot 5 --compare before.json";
 
@@ -31,13 +32,15 @@ pub(crate) struct TrainEval {
     /// The model: catalog name or path.
     #[arg(value_name = "MODEL", required_unless_present = "list")]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
     /// What it is asked [default: every task of --list].
     #[arg(value_name = "TASK", value_hint = ValueHint::FilePath)]
     pub(crate) tasks: Vec<String>,
     /// Print the tasks that come with the program and end.
     #[arg(long)]
     pub(crate) list: bool,
-    /// Ask this model the same and show what is different.
+    /// Ask this model the same, without an adapter, and show what is different.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Option<String>,
     /// Show what is different from results that were kept.

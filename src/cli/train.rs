@@ -126,7 +126,7 @@ pub(crate) struct TrainPretrain {
     /// Held-out tokens that an evaluation reads.
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     pub(crate) eval_tokens: u32,
-    /// End the run after so many evaluations without a better loss.
+    /// End the run after so many evaluations without a better loss. The weights of the best evaluation come out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) patience: Option<u32>,
     /// A text that the model goes on with at every evaluation; give it again for each.
@@ -254,7 +254,7 @@ pub(crate) struct TuneArgs {
     /// Steps between two evaluations [default: 10 in a run].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) eval_every: Option<u64>,
-    /// End the run after so many evaluations without a better loss.
+    /// End the run after so many evaluations without a better loss. The weights of the best evaluation come out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) patience: Option<u32>,
     /// A question that the model answers at every evaluation; give it again for each.

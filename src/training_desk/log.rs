@@ -136,7 +136,7 @@ pub(super) fn series(path: &Path, max: usize) -> io::Result<Series> {
                 points.retain(|point| point.step <= *step);
                 note(*step, "rolled_back", Some(reason));
             }
-            Event::StoppedEarly { step } => note(*step, "stopped_early", None),
+            Event::StoppedEarly { step, .. } => note(*step, "stopped_early", None),
             Event::Resumed { step } => note(*step, "resumed", None),
             Event::Saved { .. } | Event::Done { .. } => {}
         }

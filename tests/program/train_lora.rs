@@ -72,6 +72,24 @@ fn an_adapter_is_learnt_beside_a_quantised_model() {
         }
     }
 
+    // The same questions asked as a task, with the adapter and without.
+    let task = at("colours.jsonl");
+    let record = |(colour, _, new): &(&str, &str, &str)| {
+        json!({ "question": format!("what is {colour}?"), "answer": new }).to_string()
+    };
+    let head = json!({ "task": { "name": "colours", "max_tokens": 16 } }).to_string();
+    let records: Vec<String> = [head].into_iter().chain(ANSWERS.iter().map(record)).collect();
+    std::fs::write(&task, records.join("\n")).expect("written");
+    let eval = [&["train", "eval"], &beside[..], &["--base", str(&base), "--json", str(&task)]].concat();
+    let results: serde_json::Value = serde_json::from_str(&ok(run(home.path(), &eval))).expect("JSON");
+    let right = |results: &serde_json::Value| {
+        let metrics = results["tasks"][0]["metrics"].as_array().expect("metrics").iter();
+        let found = metrics.clone().find(|metric| metric["metric"] == "exact_match");
+        found.and_then(|metric| metric["value"].as_f64()).expect("a share")
+    };
+    assert_eq!((right(&results), right(&results["base"])), (1.0, 0.0), "{results}");
+    assert!(results["model"].as_str().is_some_and(|name| name.contains(str(&adapter_file))), "{results}");
+
     assert!(killed_after(home.path(), &words(&lora(&killed)), 5));
     let resume = ["train", "resume", str(&killed), "--json", "--threads", "1", "--recompute"];
     assert!(killed_after(home.path(), &resume, 9));

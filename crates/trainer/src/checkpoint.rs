@@ -74,6 +74,9 @@ pub struct LoopState {
     pub rate_factor: f64,
     /// The best held-out loss.
     pub best_loss: Option<f64>,
+    /// Steps done then.
+    #[serde(default)]
+    pub best_step: u64,
     /// Evaluations since then.
     pub n_since_best: u32,
     /// Whether the run has come to its end, with its last step or before.
@@ -98,6 +101,7 @@ impl LoopState {
             n_rollbacks: 0,
             rate_factor: 1.0,
             best_loss: None,
+            best_step: 0,
             n_since_best: 0,
             is_done: false,
             data_digest,

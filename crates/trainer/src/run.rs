@@ -5,7 +5,7 @@
 //! | `run.json` | what the run was told |
 //! | `tokenizer.gguf`, `tokenizer.json` | the vocabulary |
 //! | `data/` | tokens |
-//! | `checkpoints/` | the newest two |
+//! | `checkpoints/` | the newest two, and that of the best evaluation of a run that may end early |
 //! | `log.jsonl` | what happened, an [`Event`] on each line |
 //! | `model.gguf` or `adapter.gguf` | what came out |
 
@@ -24,6 +24,7 @@ use crate::checkpoint::{
     write_model,
 };
 use crate::lora::LoraSettings;
+use crate::parameters::Parameters;
 use crate::rows::Rows;
 use crate::run_file::{ADAPTER_FILE, LOG_FILE, MODEL_FILE};
 use crate::training::{Anomaly, Training};
@@ -103,6 +104,9 @@ pub enum Event {
     StoppedEarly {
         /// Steps done.
         step: u64,
+        /// Those of the best evaluation, whose weights come out.
+        #[serde(default)]
+        best_step: u64,
     },
     /// All steps are done.
     Done {
@@ -123,7 +127,7 @@ impl Event {
             | Event::Evaluated { step, .. }
             | Event::Sample { step, .. }
             | Event::Saved { step }
-            | Event::StoppedEarly { step }
+            | Event::StoppedEarly { step, .. }
             | Event::Done { step, .. } => *step,
         }
     }
@@ -219,6 +223,8 @@ const MAX_LEFT_OUT: u32 = 3;
 const MAX_ROLLBACKS: u32 = 3;
 /// Checkpoints that are kept.
 const N_KEPT: usize = 2;
+/// The checkpoint of the best evaluation, where a run may end early.
+const BEST_FILE: &str = "best.gguf";
 /// Tokens of a sample, and its temperature.
 const SAMPLE_LEN: usize = 40;
 const SAMPLE_TEMPERATURE: f32 = 0.7;
@@ -286,7 +292,8 @@ impl Run<'_> {
                 let has_patience = self.look(training, &mut watcher)?;
                 training.state_mut().seconds += start.elapsed().as_secs_f64();
                 if !has_patience {
-                    watcher.tell(Event::StoppedEarly { step })?;
+                    let best_step = training.state().best_step;
+                    watcher.tell(Event::StoppedEarly { step, best_step })?;
                     is_done = true;
                     continue;
                 }
@@ -305,7 +312,8 @@ impl Run<'_> {
             return Ok(Ending::Interrupted);
         }
         let path = self.folder.join(self.outcome.file_name());
-        let (config, parameters) = (training.config(), training.parameters());
+        let best = self.best_weights(training)?;
+        let (config, parameters) = (training.config(), best.as_ref().unwrap_or(training.parameters()));
         match self.outcome {
             Outcome::Model(ty) => write_model(&path, &self.header, config, parameters, ty)?,
             Outcome::Adapter(lora) => {
@@ -319,6 +327,27 @@ impl Run<'_> {
 
     fn checkpoints(&self) -> PathBuf {
         self.folder.join("checkpoints")
+    }
+
+    /// Where a run of some patience keeps what was best.
+    fn best(&self) -> PathBuf {
+        self.checkpoints().join(BEST_FILE)
+    }
+
+    /// The weights that predicted best what is held out, where a run of some patience has gone on since.
+    fn best_weights(&self, training: &Training<'_>) -> Result<Option<Parameters>, CheckpointError> {
+        let (state, path) = (training.state(), self.best());
+        if training.settings().patience.is_none() || state.n_since_best == 0 || !path.exists() {
+            return Ok(None);
+        }
+        let best = Checkpoint::open(&path)?;
+        if best.state().step != state.best_step {
+            // Of a course that was given up.
+            return Ok(None);
+        }
+        let mut parameters = training.parameters().clone();
+        best.fill(&mut parameters)?;
+        Ok(Some(parameters))
     }
 
     fn save(&self, training: &Training<'_>) -> Result<(), CheckpointError> {
@@ -353,9 +382,14 @@ impl Run<'_> {
             let is_best = state.best_loss.is_none_or(|best| loss < best);
             if is_best {
                 state.best_loss = Some(loss);
+                state.best_step = step;
             }
             state.n_since_best = if is_best { 0 } else { state.n_since_best + 1 };
             has_patience = patience.is_none_or(|most| state.n_since_best < most);
+            if is_best && patience.is_some() {
+                let (parameters, optimizer) = (training.parameters(), training.optimizer());
+                save_checkpoint(&self.best(), &self.header, parameters, optimizer, training.state())?;
+            }
             watcher.tell(Event::Evaluated { step, loss, bits_per_byte, accuracy, is_best })?;
         }
         if step > 0 && !self.prompts.is_empty() {

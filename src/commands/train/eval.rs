@@ -39,9 +39,9 @@ pub(super) fn eval(args: &cli::TrainEval) -> Result<()> {
     let samples = args.samples.as_deref().map(SamplesFile::create).transpose()?;
     let mut asking = Asking { args, tasks: &tasks, settings: ModelSettings::new(&args.data)?, stop, samples };
     let name = args.model.as_deref().context("no model was named")?;
-    let after = asking.ask(name)?;
+    let after = asking.ask(name, &args.adapter)?;
     let before = match (&args.base, earlier) {
-        (Some(base), _) => Some(asking.ask(base)?),
+        (Some(base), _) => Some(asking.ask(base, &cli::AdapterArgs::default())?),
         (None, earlier) => earlier,
     };
     let changes = before.as_ref().map(|before| changes(before, &after)).transpose()?;
@@ -106,9 +106,10 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     /// Asks a model everything.
-    fn ask(&mut self, name: &str) -> Result<Results> {
+    fn ask(&mut self, model: &str, adapter: &cli::AdapterArgs) -> Result<Results> {
         let args = self.args;
-        let model = self.settings.open(name, args.chat_template.as_deref())?;
+        let name = &with_adapters(model, adapter);
+        let model = self.settings.open_adapted(model, args.chat_template.as_deref(), adapter)?;
         for warning in model.warnings.iter().filter(|warning| warning.code != "no_chat_template") {
             eprintln!("daybreak: {}: {}", model.name, warning.message);
         }
@@ -156,6 +157,14 @@ impl Asking<'_> {
         served.shutdown();
         Ok(Results::new(name, results))
     }
+}
+
+/// A model's name in results.
+fn with_adapters(model: &str, adapter: &cli::AdapterArgs) -> String {
+    adapter.adapters.iter().fold(model.to_owned(), |name, file| {
+        let scale = if file.scale == 1.0 { String::new() } else { format!(":{}", file.scale) };
+        format!("{name} + {}{scale}", file.path.display())
+    })
 }
 
 /// What was asked and came back, on its way to a file.

@@ -196,9 +196,11 @@ fn show(bar: &CountBar, event: &Event, n_steps: u64, last_loss: &mut Option<f64>
                 "daybreak: back to the checkpoint of step {step}, with half the learning rate: {reason}"
             );
         }),
-        Event::StoppedEarly { step } => {
-            bar.above(|| println!("step {step:>6} of {n_steps}: no better loss, so the run ends here"));
-        }
+        Event::StoppedEarly { step, best_step } => bar.above(|| {
+            println!(
+                "step {step:>6} of {n_steps}: no better loss, so the run ends here with the weights of step {best_step}"
+            );
+        }),
         Event::Resumed { step } => bar.above(|| println!("going on from step {step} of {n_steps}")),
         Event::Saved { .. } | Event::Done { .. } => {}
     }

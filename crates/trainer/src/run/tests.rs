@@ -277,3 +277,21 @@ fn patience_ends_a_run_that_no_longer_gains() {
     assert_eq!(place.losses("still").len(), 6, "what has ended is not taken up again");
     assert!(model.exists());
 }
+
+#[test]
+fn a_run_that_ends_early_gives_its_best_weights() {
+    let place = Place::new();
+    let mut patient = LoopSettings { n_steps: 600, eval_every: 2, patience: Some(4), ..settings() };
+    patient.schedule = Schedule { n_warmup: 0, decay: Decay::Constant, decay_share: 0.0, end: 1.0 };
+    // So large a rate that what is held out is soon predicted worse again.
+    patient.optimizer = OptimizerSettings::adamw(2e-2);
+    assert_eq!(place.go("early", &patient, 2, &mut until(999)).unwrap(), Ending::Complete);
+    let n_steps = place.losses("early").len() as u64;
+    assert!(n_steps < 600, "it ends early");
+    let best_step = n_steps - 2 * 4;
+    assert!(best_step > 0, "something was learnt");
+    let till_then = LoopSettings { n_steps: best_step, patience: None, ..patient };
+    assert_eq!(place.go("till then", &till_then, 2, &mut until(999)).unwrap(), Ending::Complete);
+    let model = |name: &str| std::fs::read(place.folder.path().join(name).join("model.gguf")).unwrap();
+    assert!(model("early") == model("till then"), "the weights of step {best_step}");
+}

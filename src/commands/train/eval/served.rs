@@ -55,7 +55,8 @@ impl Served {
             max_queue: n_parallel.get(),
             prompt_lookup: PromptLookup::Auto,
         };
-        let engine = Engine::start(Arc::clone(&model.gguf), &model.config, config)
+        let gguf = Arc::clone(&model.gguf);
+        let engine = Engine::start_adapted(gguf, &model.config, &model.adapters, config, &mut |_| {})
             .with_context(|| format!("{} cannot be loaded", model.name))?;
         Ok(Served { engine, tokenizer: Arc::clone(&model.tokenizer), isa, stop })
     }

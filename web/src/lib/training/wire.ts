@@ -159,7 +159,7 @@ export type LogEvent =
   | ({ event: 'evaluated' } & Evaluation)
   | ({ event: 'sample' } & ModelSample)
   | { event: 'saved'; step: number }
-  | { event: 'stopped_early'; step: number }
+  | { event: 'stopped_early'; step: number; best_step: number }
   | { event: 'done'; step: number; seconds: number };
 
 export interface Evaluation {

@@ -140,7 +140,7 @@ export const settings: Record<string, SettingWords> = {
   },
   patience: {
     name: 'Patience',
-    help: 'End the run after so many evaluations without a better one. Left alone, it goes to its end.',
+    help: 'End the run after so many evaluations without a better one, with the weights of the best. Left alone, it goes to its end.',
   },
   samples: {
     name: 'Beginnings of samples',

@@ -156,7 +156,7 @@ export const en = {
       left_out: 'Step left out',
       rolled_back: 'Went back to a checkpoint',
       resumed: 'Went on after a pause',
-      stopped_early: 'Stopped early: no better for a while',
+      stopped_early: 'Stopped early: no better for a while; the best weights are kept',
     } as Record<string, string>,
     noteAt: (note: string, step: number) => `${note} (step ${n(step)})`,
     best: 'best',

@@ -112,7 +112,7 @@ export const settings: Record<string, SettingWords> = {
   },
   patience: {
     name: '耐心',
-    help: '连续这么多次评估没有进步，就提前结束。不填则一直走到最后。',
+    help: '连续这么多次评估没有进步，就提前结束，并采用最好一次的权重。不填则一直走到最后。',
   },
   samples: {
     name: '样例开头',

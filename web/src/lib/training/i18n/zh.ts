@@ -148,7 +148,7 @@ export const zh: TrainingCatalogue = {
       left_out: '跳过一步',
       rolled_back: '退回到检查点',
       resumed: '暂停后继续',
-      stopped_early: '提前结束：一段时间没有进步',
+      stopped_early: '提前结束：一段时间没有进步，保留最好的权重',
     },
     noteAt: (note, step) => `${note}（第 ${n(step)} 步）`,
     best: '最好',
