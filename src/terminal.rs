@@ -1,8 +1,11 @@
 //! What the commands share about the terminal they run in.
 
 use std::io::{IsTerminal, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The person pressed Ctrl-C; the process ends with 130.
 #[derive(Debug)]
@@ -15,6 +18,28 @@ impl std::fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+/// Ctrl-C sets `stop` from now on and does not end the process.
+pub(crate) fn stop_on_ctrl_c(stop: &Arc<AtomicBool>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Asked for here, not by the thread: until the system knows, Ctrl-C would end the process.
+    let mut interrupts = {
+        let _entered = runtime.enter();
+        signal(SignalKind::interrupt())?
+    };
+    let stop = Arc::clone(stop);
+    std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            while interrupts.recv().await.is_some() {
+                // The second Ctrl-C before the first took effect means it.
+                if stop.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    })?;
+    Ok(())
+}
 
 /// Whether the reader of our output has gone away.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {

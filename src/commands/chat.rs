@@ -15,7 +15,7 @@ use crate::cli;
 use crate::commands::pull::download;
 use crate::config::{ModelSettings, data_dir, engine_config};
 use crate::conversation::{Conversation, Piece};
-use crate::terminal::without_control_characters;
+use crate::terminal::{stop_on_ctrl_c, without_control_characters};
 
 /// The model when none is named.
 pub(crate) const DEFAULT_MODEL: &str = "smollm2:135m";
@@ -149,23 +149,6 @@ fn answer(conversation: &mut Conversation, stop: &AtomicBool, shows_stats: bool)
             eprintln!("daybreak: {error:#}; the question was not kept (/new begins a new conversation)");
         }
     }
-    Ok(())
-}
-
-/// Ctrl-C while an answer runs sets `stop` and does not end the process.
-pub(crate) fn stop_on_ctrl_c(stop: &Arc<AtomicBool>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = Arc::clone(stop);
-    std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                // The second Ctrl-C before the first took effect means it.
-                if stop.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-            }
-        });
-    })?;
     Ok(())
 }
 

@@ -18,11 +18,10 @@ use tokenizer::Specials;
 use weights::AtomicFile;
 
 use crate::cli;
-use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::{ModelSettings, default_threads, isa};
 use crate::conversation::start_engine;
 use crate::progress::CountBar;
-use crate::terminal::Interrupted;
+use crate::terminal::{Interrupted, stop_on_ctrl_c};
 
 /// llama-perplexity's window.
 const DEFAULT_CTX: usize = 512;

@@ -14,10 +14,9 @@ use weights::{
 };
 
 use crate::cli;
-use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::{ModelSettings, default_threads, isa};
 use crate::progress::CountBar;
-use crate::terminal::{Interrupted, human_bytes, printable};
+use crate::terminal::{Interrupted, human_bytes, printable, stop_on_ctrl_c};
 
 /// Weights that are converted between two writes: 16 MB of floats, however large a tensor is.
 pub(super) const SLAB_LEN: usize = 4 << 20;

@@ -11,10 +11,9 @@ use models::OpenModel;
 use tokenizer::{ChatMessage, Grammar, GrammarCompiler, GrammarSource, Specials};
 
 use crate::cli;
-use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::{ModelSettings, engine_config};
 use crate::conversation::{Conversation, Piece};
-use crate::terminal::{Interrupted, piped_stdin, without_control_characters};
+use crate::terminal::{Interrupted, piped_stdin, stop_on_ctrl_c, without_control_characters};
 
 pub(crate) fn run(args: cli::Run) -> Result<()> {
     let prompt = match (args.prompt, piped_text()?) {

@@ -19,10 +19,9 @@ use trainer::eval::{
 use weights::AtomicFile;
 
 use crate::cli;
-use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::ModelSettings;
 use crate::progress::CountBar;
-use crate::terminal::Interrupted;
+use crate::terminal::{Interrupted, stop_on_ctrl_c};
 use served::Served;
 
 /// Longest file of results that is read: ten million answers.

@@ -13,10 +13,9 @@ use weights::{
 };
 
 use crate::cli;
-use crate::commands::chat::stop_on_ctrl_c;
 use crate::commands::quantize::{Job, Step, check_output, with_metadata};
 use crate::config::{ModelSettings, default_threads, isa};
-use crate::terminal::{human_bytes, printable};
+use crate::terminal::{human_bytes, printable, stop_on_ctrl_c};
 
 pub(super) fn merge(args: &cli::TrainMerge) -> Result<()> {
     let local = ModelSettings::new(&args.data)?.library.resolve(&args.base)?;

@@ -25,10 +25,9 @@ use super::{
     write_vocabulary,
 };
 use crate::cli;
-use crate::commands::chat::stop_on_ctrl_c;
 use crate::config::{ModelSettings, isa};
 use crate::progress::CountBar;
-use crate::terminal::{Interrupted, human_bytes, human_count, human_duration};
+use crate::terminal::{Interrupted, human_bytes, human_count, human_duration, stop_on_ctrl_c};
 
 /// Steps that are tried before the start; the first, which touches everything for the first time, does not count.
 const TRIAL_STEPS: u32 = 3;

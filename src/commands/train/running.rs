@@ -16,9 +16,8 @@ use weights::{Gguf, ModelConfig, TensorType};
 
 use super::NewFolder;
 use crate::cli;
-use crate::commands::chat::stop_on_ctrl_c;
 use crate::progress::CountBar;
-use crate::terminal::{Interrupted, without_control_characters};
+use crate::terminal::{Interrupted, stop_on_ctrl_c, without_control_characters};
 
 /// The model that a run begins or goes on with.
 pub(super) struct Base<'a> {

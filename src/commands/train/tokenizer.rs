@@ -18,9 +18,8 @@ use weights::AtomicFile;
 
 use super::{check_output, n_threads};
 use crate::cli;
-use crate::commands::chat::stop_on_ctrl_c;
 use crate::progress::CountBar;
-use crate::terminal::{Interrupted, human_bytes};
+use crate::terminal::{Interrupted, human_bytes, stop_on_ctrl_c};
 
 /// Languages in the table.
 const MAX_LANGUAGES: usize = 8;
