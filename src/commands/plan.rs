@@ -166,7 +166,7 @@ fn this_machine(args: &cli::Plan) -> Result<Machine> {
         source: None,
         price: None,
         mfu_from: "",
-        format: NumberFormat::Single,
+        format: if peaks.bf16_ops.is_some() { NumberFormat::Bf16Factors } else { NumberFormat::Single },
     })
 }
 

@@ -20,6 +20,7 @@ use crate::aligned::AlignedWords;
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
 use crate::elementwise::{gelu_of, silu_of};
+use crate::matmul::Factors;
 use crate::norm::{inverse_rms, mean_and_inverse_deviation};
 use crate::simd::{Kernel, Lanes, run_on};
 use crate::{Isa, Operand, Pool};
@@ -458,7 +459,7 @@ impl Source for RmsNorm<'_> {
     type Row<L: Lanes> = L::V;
     #[inline(always)]
     fn row<L: Lanes>(&self, l: L, token: usize) -> L::V {
-        l.splat(inverse_rms(l, self.of(token), self.eps))
+        l.splat(inverse_rms(l, Factors::Floats(self.of(token)), self.eps))
     }
     #[inline(always)]
     unsafe fn vector<L: Lanes>(&self, l: L, inverse: L::V, token: usize, col: usize) -> L::V {
@@ -470,7 +471,7 @@ impl Source for RmsNorm<'_> {
     }
     #[inline(always)]
     fn element(&self, token: usize, col: usize) -> f32 {
-        let inverse = inverse_rms(crate::simd::Portable, self.of(token), self.eps);
+        let inverse = inverse_rms(crate::simd::Portable, Factors::Floats(self.of(token)), self.eps);
         self.of(token)[col] * inverse * self.weight[col]
     }
 }

@@ -50,6 +50,6 @@ pub use quantize::requantize;
 pub use rope::{RopeKind, RopeTable, rope};
 pub use select::{argmax, finite, log_softmax, log_sum_exp, max, top_k};
 pub use training::{
-    AdamW, CausalAttention, GateFunction, GateGradients, adamw, attention_backward, attention_forward,
-    cross_entropy, gate_backward, gate_forward, rms_norm_backward, rms_norm_forward, sum_of_squares,
+    AdamW, CausalAttention, GateFunction, adamw, attention_backward, attention_forward, cross_entropy,
+    gate_backward, gate_forward, rms_norm_backward, rms_norm_forward, sum_of_squares,
 };

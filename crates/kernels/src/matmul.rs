@@ -90,10 +90,10 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// When rows overlap or there are too few numbers.
     #[must_use]
-    pub fn strided(data: &'a [f32], n_rows: usize, n_cols: usize, stride: usize) -> Matrix<'a> {
+    pub fn strided(data: Factors<'a>, n_rows: usize, n_cols: usize, stride: usize) -> Matrix<'a> {
         assert!(n_cols <= stride, "rows of {n_cols} numbers do not fit a stride of {stride}");
         assert!(n_rows == 0 || data.len() >= (n_rows - 1) * stride + n_cols, "too few numbers");
-        Matrix { data: Factors::Floats(data), n_rows, n_cols, stride, is_transposed: false }
+        Matrix { data, n_rows, n_cols, stride, is_transposed: false }
     }
 
     /// Rows of halves, each in the first half of a row of `n_cols` floats ([`halves_of`]).
@@ -123,7 +123,7 @@ impl<'a> Matrix<'a> {
 
     /// Whether its numbers are bf16 already.
     fn is_halves(&self) -> bool {
-        matches!(self.data, Factors::Halves(_))
+        self.data.is_halves()
     }
 
     /// Its rows from one on, if they can be read as they lie, as words like those of the right side: floats, or pairs of
@@ -145,7 +145,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// Whether products are computed in bf16.
-fn is_bf16(precision: Precision, isa: Isa) -> bool {
+pub(crate) fn is_bf16(precision: Precision, isa: Isa) -> bool {
     precision == Precision::Bf16 && isa.has_bf16()
 }
 

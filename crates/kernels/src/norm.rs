@@ -3,6 +3,7 @@
 
 use crate::Pool;
 use crate::elementwise::for_row_chunks;
+use crate::matmul::Factors;
 use crate::simd::{Kernel, Lanes, run_on};
 
 /// x = x / sqrt(mean(x²) + eps) · weight, row by row.
@@ -26,7 +27,7 @@ pub fn layer_norm(pool: &Pool, x: &mut [f32], weight: &[f32], bias: &[f32], eps:
 
 /// 1 / sqrt(mean(x²) + eps)
 #[inline(always)]
-pub(crate) fn inverse_rms<L: Lanes>(l: L, x: &[f32], eps: f32) -> f32 {
+pub(crate) fn inverse_rms<L: Lanes>(l: L, x: Factors<'_>, eps: f32) -> f32 {
     let squares = sum_of(l, x, |x| l.mul(x, x));
     1.0 / (squares / x.len() as f32 + eps).sqrt()
 }
@@ -34,9 +35,9 @@ pub(crate) fn inverse_rms<L: Lanes>(l: L, x: &[f32], eps: f32) -> f32 {
 /// mean(x) and 1 / sqrt(variance(x) + eps)
 #[inline(always)]
 pub(crate) fn mean_and_inverse_deviation<L: Lanes>(l: L, x: &[f32], eps: f32) -> (f32, f32) {
-    let mean = sum_of(l, x, |x| x) / x.len() as f32;
+    let mean = sum_of(l, Factors::Floats(x), |x| x) / x.len() as f32;
     let of = l.splat(mean);
-    let squares = sum_of(l, x, |x| l.mul(l.sub(x, of), l.sub(x, of)));
+    let squares = sum_of(l, Factors::Floats(x), |x| l.mul(l.sub(x, of), l.sub(x, of)));
     // The last vector is filled up with zeros, each of which counted mean².
     let n_padding = x.len().next_multiple_of(L::N) - x.len();
     let variance = (squares - n_padding as f32 * mean * mean).max(0.0) / x.len() as f32;
@@ -45,21 +46,15 @@ pub(crate) fn mean_and_inverse_deviation<L: Lanes>(l: L, x: &[f32], eps: f32) ->
 
 /// The sum of f over x, the last vector filled up with zeros.
 #[inline(always)]
-fn sum_of<L: Lanes>(l: L, x: &[f32], f: impl Fn(L::V) -> L::V) -> f32 {
+fn sum_of<L: Lanes>(l: L, x: Factors<'_>, f: impl Fn(L::V) -> L::V) -> f32 {
     // Four sums, so that additions need not wait for each other.
     let mut sums = [l.splat(0.0); 4];
     let n_whole = x.len() / L::N;
     for i in 0..n_whole {
-        // SAFETY: whole vectors of x.
-        let x = unsafe { l.load(x.as_ptr().add(i * L::N)) };
-        sums[i % 4] = l.add(sums[i % 4], f(x));
+        sums[i % 4] = l.add(sums[i % 4], f(x.vector(l, i * L::N)));
     }
-    let rest = &x[n_whole * L::N..];
-    if !rest.is_empty() {
-        let mut padded = [0.0; 16];
-        padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: the buffer holds the widest vector.
-        sums[0] = l.add(sums[0], f(unsafe { l.load(padded.as_ptr()) }));
+    if !x.len().is_multiple_of(L::N) {
+        sums[0] = l.add(sums[0], f(x.vector(l, n_whole * L::N)));
     }
     l.sum(l.add(l.add(sums[0], sums[1]), l.add(sums[2], sums[3])))
 }
@@ -75,7 +70,7 @@ impl Kernel for RmsNorm<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         for row in self.rows.chunks_exact_mut(self.weight.len()) {
-            let inverse = inverse_rms(l, row, self.eps);
+            let inverse = inverse_rms(l, Factors::Floats(row), self.eps);
             for (x, w) in row.iter_mut().zip(self.weight) {
                 *x = *x * inverse * w;
             }

@@ -3,12 +3,21 @@
 
 use half::f16;
 
-use crate::{Isa, Pool, WeightType};
+use crate::matmul::copy;
+use crate::{FactorRoom, Isa, Pool, Precision, WeightType};
 
 /// Numbers between −1 and 1, the same for the same seed.
 pub(crate) fn random_floats(seed: u64, n: usize) -> Vec<f32> {
     let mut random = Random::new(seed);
     (0..n).map(|_| random.float()).collect()
+}
+
+/// Numbers as halves, and the floats that these are.
+pub(crate) fn as_halves(pool: &Pool, x: &[f32]) -> (FactorRoom, Vec<f32>) {
+    let mut room = FactorRoom::default();
+    copy(pool, x, room.room(x.len(), Precision::Bf16));
+    let floats = x.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect();
+    (room, floats)
 }
 
 /// A small generator (splitmix64): the tests need spread, not quality.

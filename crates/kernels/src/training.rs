@@ -9,7 +9,7 @@ mod norm;
 mod optimizer;
 
 pub use attention::{CausalAttention, attention_backward, attention_forward};
-pub use gate::{GateFunction, GateGradients, gate_backward, gate_forward};
+pub use gate::{GateFunction, gate_backward, gate_forward};
 pub use loss::cross_entropy;
 pub use norm::{rms_norm_backward, rms_norm_forward};
 pub use optimizer::{AdamW, adamw, sum_of_squares};

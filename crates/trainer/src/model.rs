@@ -10,13 +10,13 @@ mod output;
 use std::ops::Range;
 use std::sync::Arc;
 
-use kernels::{FactorRoom, Matrix, Pool, Precision, RightSide, RopeKind, RopeTable};
+use kernels::{FactorRoom, FactorsMut, Matrix, Pool, Precision, RightSide, RopeKind, RopeTable};
 use weights::{Activation, FfnKind, LayerRope, ModelConfig, NormKind, RopeConfig, RopePairing, TensorRole};
 
 use crate::frozen::Frozen;
 use crate::parameters::Parameters;
 use layer::LayerTape;
-pub(crate) use output::LOGITS;
+pub(crate) use output::logit_rows;
 
 /// Why a model cannot be trained.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Model {
     /// What stays as it is, where only an adapter is learnt, and what B · A of the adapter is multiplied by.
     base: Option<Arc<Frozen>>,
     lora_factor: f32,
-    /// The residual stream before each layer: `[n_rows, n_embd]`
+    /// The residual stream before each layer, where layers are computed again: `[n_rows, n_embd]`
     inputs: Vec<Vec<f32>>,
     /// Of each layer, or one for all where layers are computed again.
     tapes: Vec<LayerTape>,
@@ -86,35 +86,32 @@ struct Rope {
     back: RopeTable,
 }
 
-/// Buffers that every layer uses anew: `[n_rows, …]` each.
+/// Buffers that every layer uses anew: `[n_rows, …]` each. What is never needed at one time shares its memory.
 #[derive(Default)]
 struct Room {
     /// The residual stream, and its gradient.
     x: Vec<f32>,
     dx: Vec<f32>,
-    /// What a projection reads, and its gradient.
+    /// What a projection reads.
     h: FactorRoom,
-    dh: Vec<f32>,
     inverses: Vec<f32>,
-    /// What is added to the stream, where it is not added as it comes, and its gradient.
+    qk_inverses: [Vec<f32>; 2],
+    /// What is added to the stream, where it is not added as it comes.
     update: Vec<f32>,
+    /// What the feed-forward network's gate lets through; in attention queries behind their norm, then their gradient.
+    wide: FactorRoom,
+    /// Keys behind their norm, then their gradient.
+    narrow: FactorRoom,
+    /// The gradients of what is added to the stream, and of values.
     d_update: FactorRoom,
-    /// What the feed-forward network's gate lets through, and the gradients around it.
-    hidden: FactorRoom,
-    d_gate: FactorRoom,
-    d_up: FactorRoom,
-    /// The gradient of what the gate lets through, or of what comes out of attention.
-    d_wide: Vec<f32>,
-    /// Gradients of queries, keys and values, one behind the other, and as the projections read them.
-    d_heads: Vec<f32>,
-    d_qkv: [FactorRoom; 3],
+    /// What is in single precision for a moment: logits, what a projection gives before it is rounded, and gradients.
+    floats: Vec<f32>,
     /// Between an adapter's A and B.
     d_low: Vec<f32>,
     /// Gradients that nobody asked for.
     unused: Vec<f32>,
     /// What the rows that count make of the stream, and its gradient.
     counted: [Vec<f32>; 2],
-    logits: Vec<f32>,
     losses: Vec<f32>,
 }
 
@@ -176,6 +173,11 @@ impl Model {
         self
     }
 
+    /// Whether layers are computed again on the way back.
+    fn recomputes(&self) -> bool {
+        self.tapes.len() < self.config.n_layers()
+    }
+
     fn tape(&mut self, layer_idx: usize) -> &mut LayerTape {
         let n_tapes = self.tapes.len();
         &mut self.tapes[layer_idx % n_tapes]
@@ -220,12 +222,13 @@ impl Model {
     /// Numbers that are kept for the backward pass, and in buffers that layers share.
     #[cfg(test)]
     pub(crate) fn n_kept_numbers(&self) -> (usize, usize) {
-        let Room { x, dx, dh, inverses, update, d_wide, d_heads, d_low, unused, counted, .. } = &self.room;
-        let Room { h, d_update, hidden, d_gate, d_up, d_qkv, logits, losses, .. } = &self.room;
-        let floats = [x, dx, dh, inverses, update, d_wide, d_heads, d_low, unused, logits, losses];
-        let factors = [h, d_update, hidden, d_gate, d_up].into_iter().chain(d_qkv);
-        let n_factors: usize = factors.map(|room| room.bytes() / size_of::<f32>()).sum();
-        let n_shared = floats.into_iter().chain(counted).map(Vec::len).sum::<usize>() + n_factors;
+        let Room { x, dx, inverses, qk_inverses, update, floats, d_low, unused, counted, losses, .. } =
+            &self.room;
+        let Room { h, wide, narrow, d_update, .. } = &self.room;
+        let floats = [x, dx, inverses, update, floats, d_low, unused, losses].into_iter();
+        let n_floats: usize = floats.chain(counted).chain(qk_inverses).map(Vec::len).sum();
+        let factors = [h, wide, narrow, d_update].into_iter();
+        let n_shared = n_floats + factors.map(|room| room.bytes() / size_of::<f32>()).sum::<usize>();
         let n_inputs: usize = self.inputs.iter().map(Vec::len).sum();
         (n_inputs + self.tapes.iter().map(LayerTape::len).sum::<usize>(), n_shared)
     }
@@ -256,6 +259,11 @@ impl Model {
             kernels::scale(pool, x, self.config.embd_scale);
         }
         for layer_idx in 0..self.config.n_layers() {
+            if self.recomputes() && layer_idx + 1 < self.config.n_layers() {
+                let x = &self.room.x[..batch.tokens.len() * n_embd];
+                let kept = room(&mut self.inputs[layer_idx], x.len());
+                kernels::copy(pool, x, FactorsMut::Floats(kept));
+            }
             self.layer_forward(pool, parameters, batch, layer_idx, true);
         }
     }
@@ -271,7 +279,7 @@ impl Model {
         let n_layers = self.config.n_layers();
         let n_embd = self.config.n_embd;
         for layer_idx in (0..n_layers).rev() {
-            if self.tapes.len() < n_layers && layer_idx + 1 < n_layers {
+            if self.recomputes() && layer_idx + 1 < n_layers {
                 self.room.x[..batch.tokens.len() * n_embd]
                     .copy_from_slice(&self.inputs[layer_idx][..batch.tokens.len() * n_embd]);
                 self.layer_forward(pool, parameters, batch, layer_idx, false);

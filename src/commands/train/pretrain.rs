@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use kernels::Pool;
 use serde_json::json;
 use tokenizer::{BpeTraining, ChatTemplate, TokenId, Tokenizer};
-use trainer::plan::{NumberFormat, TrainingMemory};
+use trainer::plan::TrainingMemory;
 use trainer::{
     Batches, Corpus, CorpusError, Data, DataError, DataSource, Decay, Header, Language, LearnTokenizer,
     LoopSettings, MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData, Pretraining, Products,
@@ -439,8 +439,8 @@ fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, tri
     println!("           {:.2e} operations in all", n_tokens * per_token);
     let n_rows = settings.batch_rows as u64;
     let memory = match args.watch.recompute {
-        true => TrainingMemory::recomputing(&config, n_rows, NumberFormat::Single),
-        false => TrainingMemory::of(&config, n_rows, NumberFormat::Single),
+        true => TrainingMemory::recomputing(&config, n_rows, settings.products.into()),
+        false => TrainingMemory::of(&config, n_rows, settings.products.into()),
     };
     println!(
         "memory     {}: weights {}, gradients {}, optimiser {}, activations {}, buffers {}",

@@ -9,7 +9,7 @@ use kernels::Pool;
 use models::OpenModel;
 use serde_json::json;
 use tokenizer::ChatTemplate;
-use trainer::plan::{NumberFormat, TrainingMemory};
+use trainer::plan::TrainingMemory;
 use trainer::{
     Corpus, FineTuning, Frozen, Header, LessonKind, Lessons, LoopSettings, LoraSettings, Model, OnBroken,
     OptimizerSettings, Parameters, PrepareLessons, Reference, RunData, RunFile, Schedule, Stage,
@@ -174,7 +174,7 @@ fn report_learnt(args: &cli::TuneArgs, settings: &LoopSettings, base: &Base<'_>)
     if args.watch.json {
         // What an adapter takes beside weights that stay as they are is not worked out yet.
         let memory = args.lora.is_none().then(|| {
-            TrainingMemory::of(&base.config, settings.batch_rows as u64, NumberFormat::Single).total()
+            TrainingMemory::of(&base.config, settings.batch_rows as u64, settings.products.into()).total()
         });
         println!("{}", json!({ "event": "learnt", "n_trainable": n_trainable, "memory_bytes": memory }));
         return;

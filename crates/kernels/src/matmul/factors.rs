@@ -39,6 +39,11 @@ impl<'a> Factors<'a> {
         self.len() == 0
     }
 
+    /// Whether they are bf16 already.
+    pub(crate) fn is_halves(&self) -> bool {
+        matches!(self, Factors::Halves(_))
+    }
+
     /// Some of them.
     ///
     /// # Panics
@@ -74,6 +79,32 @@ impl<'a> Factors<'a> {
         }
     }
 
+    /// A vector at a place, filled up with zeros where they end.
+    #[inline(always)]
+    pub(crate) fn vector<L: Lanes>(&self, l: L, at: usize) -> L::V {
+        match self {
+            Factors::Floats(x) => get(l, x, at),
+            Factors::Halves(x) => {
+                debug_assert!(at.is_multiple_of(2), "halves lie two in a word");
+                let x = &x[at / 2..];
+                if x.len() >= L::N / 2 {
+                    // SAFETY: as many words as a vector has pairs.
+                    return unsafe { l.load_bf16(x.as_ptr().cast()) };
+                }
+                let mut room = [0u32; 8];
+                room[..x.len()].copy_from_slice(x);
+                // SAFETY: the buffer holds the widest vector.
+                unsafe { l.load_bf16(room.as_ptr().cast()) }
+            }
+        }
+    }
+
+    /// Rows of `n` numbers.
+    #[inline(always)]
+    pub(crate) fn rows(self, n: usize) -> impl Iterator<Item = Factors<'a>> {
+        (0..self.len() / n).map(move |row| self.part(row * n..(row + 1) * n))
+    }
+
     /// Where they begin, and bytes of each.
     pub(super) fn start(&self) -> (*const u8, usize) {
         match self {
@@ -83,7 +114,7 @@ impl<'a> Factors<'a> {
     }
 
     /// Those from a place on.
-    pub(super) fn from(&self, first: usize) -> Factors<'a> {
+    pub(crate) fn from(&self, first: usize) -> Factors<'a> {
         self.part(first..self.len())
     }
 }
@@ -246,15 +277,18 @@ pub struct FactorRoom(AlignedWords);
 impl FactorRoom {
     /// Room for so many numbers, to be written anew; `precision`: [`Precision::stored`].
     pub fn room(&mut self, len: usize, precision: Precision) -> FactorsMut<'_> {
+        self.0.at_least(match precision {
+            Precision::F32 => len,
+            Precision::Bf16 => words(len),
+        });
+        self.again(len, precision)
+    }
+
+    /// What was written into [`FactorRoom::room`] of that length, to be changed.
+    pub fn again(&mut self, len: usize, precision: Precision) -> FactorsMut<'_> {
         match precision {
-            Precision::F32 => {
-                self.0.at_least(len);
-                FactorsMut::Floats(&mut self.0.as_mut_floats()[..len])
-            }
-            Precision::Bf16 => {
-                self.0.at_least(words(len));
-                FactorsMut::Halves(&mut self.0.as_mut_slice()[..words(len)])
-            }
+            Precision::F32 => FactorsMut::Floats(&mut self.0.as_mut_floats()[..len]),
+            Precision::Bf16 => FactorsMut::Halves(&mut self.0.as_mut_slice()[..words(len)]),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::aligned::AlignedWords;
 use crate::disjoint::Disjoint;
 use crate::matmul::{
     DisjointFactors, Factors, FactorsMut, LeftBlock, Matrix, PackedRight, Precision, Rows, Store, dispatch,
-    get, pack, product, put,
+    get, is_bf16, pack, product, put,
 };
 use crate::simd::{Kernel, Lanes};
 
@@ -45,17 +45,18 @@ pub struct CausalAttention<'a> {
 /// q, out: `[n_rows, n_heads, head_dim]`; k, v: `[n_rows, n_kv_heads, head_dim]`; log_sums: `[n_heads, n_rows]`
 ///
 /// # Panics
-/// When shapes do not fit or sequences overlap.
+/// When shapes do not fit or sequences overlap, or where halves come for products in single precision, or for heads that
+/// are not whole words of them.
 pub fn attention_forward(
     pool: &Pool,
     shape: &CausalAttention<'_>,
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    q: Factors<'_>,
+    k: Factors<'_>,
+    v: Factors<'_>,
     out: FactorsMut<'_>,
     log_sums: &mut [f32],
 ) {
-    let n_rows = shape.check(q, k, v);
+    let n_rows = shape.check(pool, q, k, v);
     assert_eq!(out.len(), q.len(), "out must be as large as q");
     assert_eq!(log_sums.len(), n_rows * shape.n_heads, "log_sums must be [n_heads, n_rows]");
     let (out, log_sums) = (&DisjointFactors::new(out), &Disjoint::new(log_sums));
@@ -75,9 +76,9 @@ pub fn attention_forward(
 pub fn attention_backward(
     pool: &Pool,
     shape: &CausalAttention<'_>,
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    q: Factors<'_>,
+    k: Factors<'_>,
+    v: Factors<'_>,
     out: Factors<'_>,
     log_sums: &[f32],
     d_out: &[f32],
@@ -85,7 +86,7 @@ pub fn attention_backward(
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
-    let n_rows = shape.check(q, k, v);
+    let n_rows = shape.check(pool, q, k, v);
     assert!([out.len(), d_out.len(), dq.len()].iter().all(|&len| len == q.len()), "as large as q");
     assert!([dk.len(), dv.len()].iter().all(|&len| len == k.len()), "dk and dv must be as large as k");
     assert_eq!(log_sums.len(), n_rows * shape.n_heads, "log_sums must be [n_heads, n_rows]");
@@ -115,7 +116,7 @@ thread_local! {
 }
 
 impl CausalAttention<'_> {
-    fn check(&self, q: &[f32], k: &[f32], v: &[f32]) -> usize {
+    fn check(&self, pool: &Pool, q: Factors<'_>, k: Factors<'_>, v: Factors<'_>) -> usize {
         let (row, kv_row) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
         assert!(kv_row > 0 && self.n_heads.is_multiple_of(self.n_kv_heads), "heads must be shared evenly");
         let n_rows = q.len() / row;
@@ -123,6 +124,11 @@ impl CausalAttention<'_> {
         assert!(
             k.len() == n_rows * kv_row && v.len() == k.len(),
             "k and v must be [n_rows, n_kv_heads, head_dim]"
+        );
+        let is_bf16 = is_bf16(self.precision, pool.isa());
+        assert!(
+            is_bf16 || ![q, k, v].iter().any(Factors::is_halves),
+            "halves are factors of products in bf16"
         );
         let mut end = 0;
         for rows in self.sequences {
@@ -138,16 +144,12 @@ impl CausalAttention<'_> {
 
     /// Calls `task` for every key-value head of every sequence.
     fn run(&self, pool: &Pool, task: &(dyn Fn(Range<usize>, usize, bool, &mut Room) + Sync)) {
-        let is_bf16 = self.is_bf16(pool);
+        let is_bf16 = is_bf16(self.precision, pool.isa());
         pool.run(self.sequences.len() * self.n_kv_heads, &|tile, _| {
             let (sequence, kv_head) = (tile / self.n_kv_heads, tile % self.n_kv_heads);
             let rows = self.sequences[sequence].clone();
             ROOM.with_borrow_mut(|room| task(rows, kv_head, is_bf16, room));
         });
-    }
-
-    fn is_bf16(&self, pool: &Pool) -> bool {
-        self.precision == Precision::Bf16 && pool.isa().has_bf16()
     }
 }
 
@@ -159,9 +161,9 @@ struct Task<'a> {
     is_bf16: bool,
     /// Of all sequences.
     n_rows: usize,
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
+    q: Factors<'a>,
+    k: Factors<'a>,
+    v: Factors<'a>,
     room: &'a mut Room,
 }
 
@@ -184,21 +186,8 @@ impl Task<'_> {
 fn dot<L: Lanes>(l: L, a: &[f32], b: Factors<'_>) -> f32 {
     let n_whole = a.len() / L::N * L::N;
     let mut sums = l.splat(0.0);
-    match b {
-        Factors::Floats(b) => {
-            for at in (0..n_whole).step_by(L::N) {
-                let (a, b) = (&a[at..at + L::N], &b[at..at + L::N]);
-                // SAFETY: whole vectors of both.
-                sums = unsafe { l.fma(l.load(a.as_ptr()), l.load(b.as_ptr()), sums) };
-            }
-        }
-        Factors::Halves(b) => {
-            for at in (0..n_whole).step_by(L::N) {
-                let (a, b) = (&a[at..at + L::N], &b[at / 2..(at + L::N) / 2]);
-                // SAFETY: as above, half as many words of halves.
-                sums = unsafe { l.fma(l.load(a.as_ptr()), l.load_bf16(b.as_ptr().cast()), sums) };
-            }
-        }
+    for at in (0..n_whole).step_by(L::N) {
+        sums = l.fma(get(l, a, at), b.vector(l, at), sums);
     }
     (n_whole..a.len()).fold(l.sum(sums), |sum, i| sum + a[i] * b.get(i))
 }
@@ -295,11 +284,11 @@ fn scored<'a, const PAIRS: bool>(
 
 impl<'a> Task<'a> {
     /// Rows `rows` of the sequence, of one of `n_heads` heads of `data`.
-    fn head(&self, data: &'a [f32], rows: Range<usize>, n_heads: usize, head: usize) -> Matrix<'a> {
+    fn head(&self, data: Factors<'a>, rows: Range<usize>, n_heads: usize, head: usize) -> Matrix<'a> {
         let head_dim = self.shape.head_dim;
         let stride = n_heads * head_dim;
         let first = (self.sequence.start + rows.start) * stride + head * head_dim;
-        Matrix::strided(&data[first..], rows.len(), head_dim, stride)
+        Matrix::strided(data.from(first), rows.len(), head_dim, stride)
     }
 
     /// As [`Task::head`], to be written.
@@ -483,7 +472,7 @@ impl Backward<'_> {
             for block in task.blocks() {
                 let n_keys = block.end;
                 let queries = task.head(task.q, block.clone(), n_heads, head);
-                let d_block = task.head(d_out, block.clone(), n_heads, head);
+                let d_block = task.head(Factors::Floats(d_out), block.clone(), n_heads, head);
                 let weights = scores_of::<L, PAIRS>(l, queries, keys_transposed, n_keys, scores, left);
                 let gradients = scores_of::<L, PAIRS>(l, d_block, values_transposed, n_keys, gradients, left);
                 let weights_rounded = rounded_room::<PAIRS>(weights_rounded, block.len(), n_keys);

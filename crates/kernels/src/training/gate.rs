@@ -3,7 +3,7 @@
 
 use crate::Pool;
 use crate::elementwise::{gelu_of, silu_of};
-use crate::matmul::{DisjointFactors, FactorsMut, get};
+use crate::matmul::{DisjointFactors, Factors, FactorsMut, get};
 use crate::simd::{Kernel, Lanes, run_on_with_bf16};
 
 /// Numbers that a task takes.
@@ -68,7 +68,13 @@ impl GateFunction {
 ///
 /// # Panics
 /// When lengths differ.
-pub fn gate_forward(pool: &Pool, function: GateFunction, gate: &[f32], up: &[f32], out: FactorsMut<'_>) {
+pub fn gate_forward(
+    pool: &Pool,
+    function: GateFunction,
+    gate: Factors<'_>,
+    up: Factors<'_>,
+    out: FactorsMut<'_>,
+) {
     let len = out.len();
     assert!(gate.len() == len && up.len() == len, "gate, up and out must be equally long");
     let out = DisjointFactors::new(out);
@@ -76,53 +82,43 @@ pub fn gate_forward(pool: &Pool, function: GateFunction, gate: &[f32], up: &[f32
         let (first, len) = (tile * CHUNK, CHUNK.min(len - tile * CHUNK));
         // SAFETY: tiles take numbers of their own.
         let out = unsafe { out.range(first, len) };
-        let (gate, up) = (&gate[first..first + len], &up[first..first + len]);
+        let [gate, up] = [gate, up].map(|x| x.part(first..first + len));
         run_on_with_bf16(pool.isa(), Forward { function, gate, up, out });
     });
 }
 
-/// What [`gate_backward`] gives, all as long as what it reads.
-pub struct GateGradients<'a> {
-    /// f(gate) · up, once more.
-    pub out: FactorsMut<'a>,
-    /// The gradient of gate.
-    pub d_gate: FactorsMut<'a>,
-    /// The gradient of up.
-    pub d_up: FactorsMut<'a>,
-}
-
-/// From gate, up and the gradient of f(gate) · up to the gradients of both; all equally long.
+/// From gate, up and the gradient of f(gate) · up to the gradients of both, which take their places, and f(gate) · up
+/// once more; all equally long.
 ///
 /// # Panics
 /// When lengths differ.
 pub fn gate_backward(
     pool: &Pool,
     function: GateFunction,
-    gate: &[f32],
-    up: &[f32],
+    gate: FactorsMut<'_>,
+    up: FactorsMut<'_>,
     d_out: &[f32],
-    to: GateGradients<'_>,
+    out: FactorsMut<'_>,
 ) {
     let len = d_out.len();
-    assert!(gate.len() == len && up.len() == len, "gate, up and d_out must be equally long");
-    let GateGradients { out, d_gate, d_up } = to;
-    assert!([&out, &d_gate, &d_up].iter().all(|to| to.len() == len), "gradients must be as long as d_out");
-    let [out, d_gate, d_up] = [out, d_gate, d_up].map(DisjointFactors::new);
+    assert!(
+        [&gate, &up, &out].iter().all(|x| x.len() == len),
+        "gate, up, out and d_out must be equally long"
+    );
+    let [gate, up, out] = [gate, up, out].map(DisjointFactors::new);
     pool.run(len.div_ceil(CHUNK), &|tile, _| {
         let (first, len) = (tile * CHUNK, CHUNK.min(len - tile * CHUNK));
         // SAFETY: tiles take numbers of their own.
-        let [out, d_gate, d_up] =
-            unsafe { [out.range(first, len), d_gate.range(first, len), d_up.range(first, len)] };
-        let to = GateGradients { out, d_gate, d_up };
-        let [gate, up, d_out] = [gate, up, d_out].map(|x| &x[first..first + len]);
-        run_on_with_bf16(pool.isa(), Backward { function, gate, up, d_out, to });
+        let [gate, up, out] = [&gate, &up, &out].map(|x| unsafe { x.range(first, len) });
+        let d_out = &d_out[first..first + len];
+        run_on_with_bf16(pool.isa(), Backward { function, gate, up, d_out, out });
     });
 }
 
 struct Forward<'a> {
     function: GateFunction,
-    gate: &'a [f32],
-    up: &'a [f32],
+    gate: Factors<'a>,
+    up: Factors<'a>,
     out: FactorsMut<'a>,
 }
 
@@ -132,31 +128,30 @@ impl Kernel for Forward<'_> {
     fn run<L: Lanes>(self, l: L) {
         let Forward { function, gate, up, mut out } = self;
         for at in (0..gate.len()).step_by(L::N) {
-            out.put(l, at, l.mul(function.of(l, get(l, gate, at)), get(l, up, at)));
+            out.put(l, at, l.mul(function.of(l, gate.vector(l, at)), up.vector(l, at)));
         }
     }
 }
 
 struct Backward<'a> {
     function: GateFunction,
-    gate: &'a [f32],
-    up: &'a [f32],
+    gate: FactorsMut<'a>,
+    up: FactorsMut<'a>,
     d_out: &'a [f32],
-    to: GateGradients<'a>,
+    out: FactorsMut<'a>,
 }
 
 impl Kernel for Backward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Backward { function, gate, up, d_out, to: GateGradients { mut out, mut d_gate, mut d_up } } =
-            self;
+        let Backward { function, mut gate, mut up, d_out, mut out } = self;
         for at in (0..d_out.len()).step_by(L::N) {
-            let (d, up) = (get(l, d_out, at), get(l, up, at));
-            let (value, slope) = function.with_slope(l, get(l, gate, at));
-            out.put(l, at, l.mul(value, up));
-            d_gate.put(l, at, l.mul(l.mul(d, up), slope));
-            d_up.put(l, at, l.mul(d, value));
+            let (d, of_up) = (get(l, d_out, at), up.as_ref().vector(l, at));
+            let (value, slope) = function.with_slope(l, gate.as_ref().vector(l, at));
+            out.put(l, at, l.mul(value, of_up));
+            gate.put(l, at, l.mul(l.mul(d, of_up), slope));
+            up.put(l, at, l.mul(d, value));
         }
     }
 }
@@ -165,7 +160,8 @@ impl Kernel for Backward<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::test_data::{available_pools, random_floats};
+    use crate::Precision;
+    use crate::test_data::{as_halves, available_pools, random_floats};
 
     fn expected(function: GateFunction, gate: f64, up: f64) -> f64 {
         let f = match function {
@@ -180,6 +176,37 @@ mod tests {
     }
 
     #[test]
+    fn halves_have_the_gate_and_the_gradients_of_the_numbers_that_they_are() {
+        for pool in available_pools() {
+            for n in [2, 30, CHUNK + 18] {
+                let (mut gate, mut gate_floats) = as_halves(&pool, &random_floats(1, n));
+                let (mut up, mut up_floats) = as_halves(&pool, &random_floats(2, n));
+                let d_out = random_floats(3, n);
+                let mut outs = [(); 4].map(|()| vec![0.0; n]);
+                let [out, again, out_floats, again_floats] = outs.each_mut().map(|x| FactorsMut::Floats(x));
+                let (halves, silu) = (Precision::Bf16, GateFunction::Silu);
+                gate_forward(&pool, silu, gate.get(n, halves), up.get(n, halves), out);
+                gate_forward(
+                    &pool,
+                    silu,
+                    Factors::Floats(&gate_floats),
+                    Factors::Floats(&up_floats),
+                    out_floats,
+                );
+                gate_backward(&pool, silu, gate.again(n, halves), up.again(n, halves), &d_out, again);
+                let (d_gate, d_up) =
+                    (FactorsMut::Floats(&mut gate_floats), FactorsMut::Floats(&mut up_floats));
+                gate_backward(&pool, silu, d_gate, d_up, &d_out, again_floats);
+                assert!(outs[0] == outs[2] && outs[1] == outs[3], "{:?} {n}", pool.isa());
+                for (halves, floats) in [(gate, gate_floats), (up, up_floats)] {
+                    let (halves, rounded) = (halves.get(n, Precision::Bf16), as_halves(&pool, &floats).1);
+                    assert!((0..n).all(|i| halves.get(i) == rounded[i]), "{:?} {n}", pool.isa());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn gates_and_their_gradients_equal_the_definition() {
         const STEP: f64 = 1e-5;
         for pool in available_pools() {
@@ -188,14 +215,16 @@ mod tests {
                 let gate: Vec<f32> = random_floats(1, n).iter().map(|x| 4.0 * x).collect();
                 let (up, d_out) = (random_floats(2, n), random_floats(3, n));
                 let mut out = vec![0.0; n];
-                gate_forward(&pool, function, &gate, &up, FactorsMut::Floats(&mut out));
-                let (mut again, mut d_gate, mut d_up) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
-                let to = GateGradients {
-                    out: FactorsMut::Floats(&mut again),
-                    d_gate: FactorsMut::Floats(&mut d_gate),
-                    d_up: FactorsMut::Floats(&mut d_up),
-                };
-                gate_backward(&pool, function, &gate, &up, &d_out, to);
+                gate_forward(
+                    &pool,
+                    function,
+                    Factors::Floats(&gate),
+                    Factors::Floats(&up),
+                    FactorsMut::Floats(&mut out),
+                );
+                let (mut again, mut d_gate, mut d_up) = (vec![0.0; n], gate.clone(), up.clone());
+                let [in_gate, in_up] = [&mut d_gate, &mut d_up].map(|x| FactorsMut::Floats(x));
+                gate_backward(&pool, function, in_gate, in_up, &d_out, FactorsMut::Floats(&mut again));
                 let close_to = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * (1.0 + a.abs());
                 assert!(again.iter().zip(&out).all(close_to), "{function:?}");
                 for i in 0..n {

@@ -3,7 +3,7 @@
 
 use crate::Pool;
 use crate::disjoint::Disjoint;
-use crate::matmul::{DisjointFactors, FactorsMut, Store, get, put};
+use crate::matmul::{DisjointFactors, Factors, FactorsMut, Store, get, put};
 use crate::norm::inverse_rms;
 use crate::simd::{Kernel, Lanes, run_on_with_bf16};
 
@@ -18,7 +18,7 @@ const ROWS: usize = 64;
 /// When shapes do not fit.
 pub fn rms_norm_forward(
     pool: &Pool,
-    x: &[f32],
+    x: Factors<'_>,
     weight: &[f32],
     eps: f32,
     out: FactorsMut<'_>,
@@ -33,13 +33,13 @@ pub fn rms_norm_forward(
         let (first, len) = (tile * ROWS, ROWS.min(n_rows - tile * ROWS));
         // SAFETY: tiles take rows of their own.
         let (out, inverses) = unsafe { (out.range(first * n, len * n), inverses.range(first, len)) };
-        let x = &x[first * n..(first + len) * n];
+        let x = x.part(first * n..(first + len) * n);
         run_on_with_bf16(pool.isa(), Forward { x, weight, eps, out, inverses });
     });
 }
 
 struct Forward<'a> {
-    x: &'a [f32],
+    x: Factors<'a>,
     weight: &'a [f32],
     eps: f32,
     out: FactorsMut<'a>,
@@ -52,12 +52,12 @@ impl Kernel for Forward<'_> {
     fn run<L: Lanes>(self, l: L) {
         let Forward { x, weight, eps, mut out, inverses } = self;
         let n = weight.len();
-        for (row, (x, inverse)) in x.chunks_exact(n).zip(inverses).enumerate() {
+        for (row, (x, inverse)) in x.rows(n).zip(inverses).enumerate() {
             *inverse = inverse_rms(l, x, eps);
             let factor = l.splat(*inverse);
             let mut out = out.row(row, n);
             for at in (0..n).step_by(L::N) {
-                out.put(l, at, l.mul(l.mul(get(l, x, at), factor), get(l, weight, at)));
+                out.put(l, at, l.mul(l.mul(x.vector(l, at), factor), get(l, weight, at)));
             }
         }
     }
@@ -75,7 +75,7 @@ impl Kernel for Forward<'_> {
 #[allow(clippy::too_many_arguments)] // what goes in and what comes out
 pub fn rms_norm_backward(
     pool: &Pool,
-    x: &[f32],
+    x: Factors<'_>,
     weight: &[f32],
     inverses: &[f32],
     dy: &[f32],
@@ -98,7 +98,7 @@ pub fn rms_norm_backward(
         // SAFETY: tiles take rows of their own, and sums of their own.
         let (dx, sums) = unsafe { (dx.range(all.start, all.len()), sums.range(tile * n, n)) };
         let inverses = &inverses[first..first + len];
-        let (x, dy) = (&x[all.clone()], &dy[all]);
+        let (x, dy) = (x.part(all.clone()), &dy[all]);
         run_on_with_bf16(pool.isa(), Backward { x, weight, inverses, dy, dx, into, sums });
     });
     for sums in partial.chunks_exact(n) {
@@ -107,7 +107,7 @@ pub fn rms_norm_backward(
 }
 
 struct Backward<'a> {
-    x: &'a [f32],
+    x: Factors<'a>,
     weight: &'a [f32],
     inverses: &'a [f32],
     dy: &'a [f32],
@@ -123,13 +123,13 @@ impl Kernel for Backward<'_> {
     fn run<L: Lanes>(self, l: L) {
         let Backward { x, weight, inverses, dy, mut dx, into, sums } = self;
         let n = weight.len();
-        let rows = x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(inverses);
+        let rows = x.rows(n).zip(dy.chunks_exact(n)).zip(inverses);
         for (row, ((x, dy), &inverse)) in rows.enumerate() {
             let mut dx = dx.row(row, n);
             let mean = dot_of_three(l, weight, dy, x) / n as f32;
             let (inverse, factor) = (l.splat(inverse), l.splat(mean * inverse * inverse));
             for at in (0..n).step_by(L::N) {
-                let (x, dy) = (get(l, x, at), get(l, dy, at));
+                let (x, dy) = (x.vector(l, at), get(l, dy, at));
                 let g = l.mul(get(l, weight, at), dy);
                 let d = l.mul(inverse, l.sub(g, l.mul(x, factor)));
                 let d = match &dx {
@@ -146,17 +146,17 @@ impl Kernel for Backward<'_> {
 
 /// Σ a · b · c
 #[inline(always)]
-fn dot_of_three<L: Lanes>(l: L, a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+fn dot_of_three<L: Lanes>(l: L, a: &[f32], b: &[f32], c: Factors<'_>) -> f32 {
     let n_whole = a.len() / L::N * L::N;
     let mut sums = l.splat(0.0);
     for at in (0..n_whole).step_by(L::N) {
         // SAFETY: whole vectors of each, which are equally long.
         unsafe {
             let ab = l.mul(l.load(a.as_ptr().add(at)), l.load(b.as_ptr().add(at)));
-            sums = l.fma(ab, l.load(c.as_ptr().add(at)), sums);
+            sums = l.fma(ab, c.vector(l, at), sums);
         }
     }
-    let rest = (n_whole..a.len()).map(|i| a[i] * b[i] * c[i]);
+    let rest = (n_whole..a.len()).map(|i| a[i] * b[i] * c.get(i));
     l.sum(sums) + rest.sum::<f32>()
 }
 
@@ -164,7 +164,8 @@ fn dot_of_three<L: Lanes>(l: L, a: &[f32], b: &[f32], c: &[f32]) -> f32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::test_data::{available_pools, random_floats};
+    use crate::Precision;
+    use crate::test_data::{as_halves, available_pools, random_floats};
 
     fn expected(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
         let n = weight.len();
@@ -180,6 +181,26 @@ mod tests {
     }
 
     #[test]
+    fn halves_have_the_norm_and_the_gradients_of_the_numbers_that_they_are() {
+        for pool in available_pools() {
+            for (n_rows, n) in [(1, 2), (3, 6), (130, 64), (70, 100)] {
+                let (halves, floats) = as_halves(&pool, &random_floats(1, n_rows * n));
+                let (weight, dy) = (random_floats(2, n), random_floats(3, n_rows * n));
+                let passes = |x: Factors<'_>| {
+                    let (mut out, mut inverses) = (vec![0.0; n_rows * n], vec![0.0; n_rows]);
+                    rms_norm_forward(&pool, x, &weight, 1e-2, FactorsMut::Floats(&mut out), &mut inverses);
+                    let (mut dx, mut d_weight) = (vec![1.0; n_rows * n], vec![2.0; n]);
+                    let to = FactorsMut::Floats(&mut dx);
+                    rms_norm_backward(&pool, x, &weight, &inverses, &dy, to, Store::Add, &mut d_weight);
+                    [out, inverses, dx, d_weight]
+                };
+                let of_halves = passes(halves.get(n_rows * n, Precision::Bf16));
+                assert_eq!(of_halves, passes(Factors::Floats(&floats)), "{:?} {n_rows}x{n}", pool.isa());
+            }
+        }
+    }
+
+    #[test]
     fn the_norm_and_its_gradients_equal_the_definition() {
         const STEP: f64 = 1e-5;
         for pool in available_pools() {
@@ -187,7 +208,14 @@ mod tests {
                 let (x, weight, dy) =
                     (random_floats(1, n_rows * n), random_floats(2, n), random_floats(3, n_rows * n));
                 let (mut out, mut inverses) = (vec![0.0; n_rows * n], vec![0.0; n_rows]);
-                rms_norm_forward(&pool, &x, &weight, 1e-2, FactorsMut::Floats(&mut out), &mut inverses);
+                rms_norm_forward(
+                    &pool,
+                    Factors::Floats(&x),
+                    &weight,
+                    1e-2,
+                    FactorsMut::Floats(&mut out),
+                    &mut inverses,
+                );
                 let (wide_x, wide_w, wide_dy) = (wide(&x), wide(&weight), wide(&dy));
                 for (x, y) in out.iter().zip(expected(&wide_x, &wide_w, 1e-2)) {
                     assert!((f64::from(*x) - y).abs() < 1e-5 * (1.0 + y.abs()), "{x} for {y}");
@@ -195,7 +223,16 @@ mod tests {
                 // Both gradients are added to what is there.
                 let (mut dx, mut d_weight) = (vec![1.0; n_rows * n], vec![2.0; n]);
                 let to = FactorsMut::Floats(&mut dx);
-                rms_norm_backward(&pool, &x, &weight, &inverses, &dy, to, Store::Add, &mut d_weight);
+                rms_norm_backward(
+                    &pool,
+                    Factors::Floats(&x),
+                    &weight,
+                    &inverses,
+                    &dy,
+                    to,
+                    Store::Add,
+                    &mut d_weight,
+                );
                 let loss = |x: &[f64], w: &[f64]| -> f64 {
                     expected(x, w, 1e-2).iter().zip(&wide_dy).map(|(x, d)| x * d).sum()
                 };

@@ -1,7 +1,7 @@
 //! One layer, forward and backward.
 
 use kernels::{
-    CausalAttention, FactorRoom, Factors, FactorsMut, GateFunction, GateGradients, Pool, Precision, Store,
+    CausalAttention, FactorRoom, Factors, FactorsMut, GateFunction, Pool, Precision, RopeTable, Store,
 };
 use weights::{Activation, FfnKind, LayerConfig, NormPlace, QkNorm, TensorRole};
 
@@ -13,19 +13,17 @@ use crate::parameters::Parameters;
 /// What a layer keeps for its backward pass: `[n_rows, …]` each.
 #[derive(Default)]
 pub(super) struct LayerTape {
-    /// The residual stream before the feed-forward network.
-    x_between: Vec<f32>,
-    /// Queries and keys before their norm, where they have one.
-    q_plain: Normed,
-    k_plain: Normed,
-    /// As attention saw them.
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
+    /// The residual stream before attention, and before the feed-forward network.
+    x: FactorRoom,
+    x_between: FactorRoom,
+    /// Queries and keys before their norm, or, where they have none, as attention saw them.
+    q: FactorRoom,
+    k: FactorRoom,
+    v: FactorRoom,
     attn: FactorRoom,
     log_sums: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    gate: FactorRoom,
+    up: FactorRoom,
     /// What was added to the stream before its norm, where it has one.
     attn_update: Normed,
     ffn_update: Normed,
@@ -36,17 +34,11 @@ pub(super) struct LayerTape {
 /// What goes into a norm, and the norm's r of each row.
 #[derive(Default)]
 struct Normed {
-    x: Vec<f32>,
+    x: FactorRoom,
     inverses: Vec<f32>,
 }
 
 impl Normed {
-    /// out = norm(x) of rows of `norm.len()` numbers, of which the first `len` are there.
-    fn forward(&mut self, s: &Shape<'_>, norm: &[f32], len: usize, out: &mut [f32]) {
-        let inverses = room(&mut self.inverses, len / norm.len());
-        kernels::rms_norm_forward(s.pool, &self.x[..len], norm, s.eps, FactorsMut::Floats(out), inverses);
-    }
-
     /// The gradient of x, as a product reads it, and d_norm += that of the norm's weights, from that of the result.
     fn backward<'a>(
         &self,
@@ -56,10 +48,8 @@ impl Normed {
         to: &'a mut FactorRoom,
         d_norm: &mut [f32],
     ) -> Factors<'a> {
-        let (x, inverses) = (&self.x[..d.len()], &self.inverses[..d.len() / norm.len()]);
-        let dx = to.room(d.len(), s.stored);
-        kernels::rms_norm_backward(s.pool, x, norm, inverses, d, dx, Store::Replace, d_norm);
-        to.get(d.len(), s.stored)
+        let x = self.x.get(d.len(), s.stored);
+        s.norm_backward(x, norm, &self.inverses[..d.len() / norm.len()], d, to, d_norm)
     }
 }
 
@@ -67,12 +57,14 @@ impl Normed {
 impl LayerTape {
     /// Numbers in it.
     pub(super) fn len(&self) -> usize {
-        let LayerTape { x_between, q_plain, k_plain, q, k, v, attn, log_sums, .. } = self;
-        let LayerTape { gate, up, attn_update, ffn_update, low, .. } = self;
-        let normed = [q_plain, k_plain, attn_update, ffn_update].map(|n| n.x.len() + n.inverses.len());
-        let all = [x_between, q, k, v, log_sums, gate, up];
-        let n_floats = all.into_iter().chain(low).map(Vec::len).sum::<usize>();
-        n_floats + normed.iter().sum::<usize>() + attn.bytes() / size_of::<f32>()
+        let LayerTape { x, x_between, q, k, v, attn, log_sums, gate, up, attn_update, ffn_update, low } =
+            self;
+        let updates = [attn_update, ffn_update];
+        let factors =
+            [x, x_between, q, k, v, attn, gate, up].into_iter().chain(updates.map(|update| &update.x));
+        let n_factors = factors.map(FactorRoom::bytes).sum::<usize>() / size_of::<f32>();
+        let floats = low.iter().chain(updates.map(|update| &update.inverses));
+        n_factors + log_sums.len() + floats.map(Vec::len).sum::<usize>()
     }
 }
 
@@ -161,17 +153,26 @@ impl Shape<'_> {
     /// h = norm(x), or x where no norm stands before.
     fn normalised<'a>(
         &self,
-        x: &[f32],
+        x: Factors<'a>,
         norm: Option<&[f32]>,
         h: &'a mut FactorRoom,
         inverses: &mut [f32],
     ) -> Factors<'a> {
-        let to = h.room(x.len(), self.stored);
-        match norm {
-            Some(norm) => kernels::rms_norm_forward(self.pool, x, norm, self.eps, to, inverses),
-            None => kernels::copy(self.pool, x, to),
+        match (norm, x) {
+            (Some(norm), _) => {
+                kernels::rms_norm_forward(
+                    self.pool,
+                    x,
+                    norm,
+                    self.eps,
+                    h.room(x.len(), self.stored),
+                    inverses,
+                );
+                h.get(x.len(), self.stored)
+            }
+            (None, Factors::Floats(x)) => self.factors(x, h),
+            (None, Factors::Halves(_)) => x,
         }
-        h.get(x.len(), self.stored)
     }
 
     /// Numbers as a product reads them.
@@ -183,6 +184,26 @@ impl Shape<'_> {
         to.get(x.len(), self.stored)
     }
 
+    /// The `len` numbers that `write` puts into floats, as products read them: in their place at once, or by way of
+    /// `floats`.
+    fn written<'a>(
+        &self,
+        len: usize,
+        to: &'a mut FactorRoom,
+        floats: &mut Vec<f32>,
+        write: impl FnOnce(&mut [f32]),
+    ) -> Factors<'a> {
+        match to.room(len, self.stored) {
+            FactorsMut::Floats(to) => write(to),
+            to @ FactorsMut::Halves(_) => {
+                let floats = room(floats, len);
+                write(floats);
+                kernels::copy(self.pool, floats, to);
+            }
+        }
+        to.get(len, self.stored)
+    }
+
     /// x += scale · what a projection makes of `from`, behind a norm where `post` has one.
     fn add_to_stream(
         &self,
@@ -190,6 +211,7 @@ impl Shape<'_> {
         post: Option<(&mut Normed, &[f32])>,
         x: &mut [f32],
         update: &mut Vec<f32>,
+        floats: &mut Vec<f32>,
     ) {
         if post.is_none() && self.residual_scale == 1.0 {
             projection.forward(self.by, from, (x, Store::Add), low);
@@ -198,12 +220,55 @@ impl Shape<'_> {
         let update = room(update, x.len());
         match post {
             Some((normed, norm)) => {
-                projection.forward(self.by, from, (room(&mut normed.x, x.len()), Store::Replace), low);
-                normed.forward(self, norm, x.len(), update);
+                let plain = self.written(x.len(), &mut normed.x, floats, |out| {
+                    projection.forward(self.by, from, (out, Store::Replace), low);
+                });
+                let inverses = room(&mut normed.inverses, x.len() / norm.len());
+                let update = FactorsMut::Floats(update);
+                kernels::rms_norm_forward(self.pool, plain, norm, self.eps, update, inverses);
             }
             None => projection.forward(self.by, from, (update, Store::Replace), low),
         }
         kernels::add_scaled(self.pool, x, update, self.residual_scale);
+    }
+
+    /// Queries or keys behind their norm and turned, from what they were before.
+    fn heads<'a>(
+        &self,
+        plain: Factors<'_>,
+        (norm, inverses): (&[f32], &mut Vec<f32>),
+        n_heads: usize,
+        rope: Option<(&RopeTable, &[u32])>,
+        to: &'a mut FactorRoom,
+        floats: &mut Vec<f32>,
+    ) -> Factors<'a> {
+        let inverses = room(inverses, plain.len() / norm.len());
+        self.written(plain.len(), to, floats, |out| {
+            let normed = FactorsMut::Floats(out);
+            kernels::rms_norm_forward(self.pool, plain, norm, self.eps, normed, inverses);
+            self.turn(out, n_heads, rope);
+        })
+    }
+
+    fn turn(&self, heads: &mut [f32], n_heads: usize, rope: Option<(&RopeTable, &[u32])>) {
+        if let Some((table, positions)) = rope {
+            kernels::rope(self.pool, heads, n_heads, self.layer.head_dim_k, positions, table);
+        }
+    }
+
+    /// The gradient of what went into a norm, as a product reads it, and d_norm += that of the norm's weights.
+    fn norm_backward<'a>(
+        &self,
+        x: Factors<'_>,
+        norm: &[f32],
+        inverses: &[f32],
+        d: &[f32],
+        to: &'a mut FactorRoom,
+        d_norm: &mut [f32],
+    ) -> Factors<'a> {
+        let dx = to.room(d.len(), self.stored);
+        kernels::rms_norm_backward(self.pool, x, norm, inverses, d, dx, Store::Replace, d_norm);
+        to.get(d.len(), self.stored)
     }
 
     /// The gradient of what a projection added to the stream, from the stream's.
@@ -231,7 +296,7 @@ impl Shape<'_> {
     /// dx += what comes back through [`Shape::normalised`] from dh.
     fn normalised_backward(
         &self,
-        x: &[f32],
+        x: Factors<'_>,
         norm: Option<(&[f32], &mut [f32])>,
         inverses: &[f32],
         dh: &[f32],
@@ -265,7 +330,7 @@ impl Model {
         Shape {
             pool,
             by: Products { pool, precision: self.precision, n_rows },
-            stored: self.precision.stored(pool, &[config.n_embd, layer.n_ff, layer.q_dim(), layer.k_dim()]),
+            stored: self.precision.stored(pool, &[config.n_embd, layer.n_ff, layer.head_dim_k]),
             n_embd: config.n_embd,
             eps: config.norm.eps,
             place: config.norm.place,
@@ -298,75 +363,68 @@ impl Model {
         let qk_norm = self.config.qk_norm != QkNorm::None;
         let mut tape = std::mem::take(self.tape(layer_idx));
         let mut buffers = std::mem::take(&mut self.room);
-        let Room { x, h, inverses, update, hidden, .. } = &mut buffers;
+        let Room { x, h, inverses, qk_inverses, update, wide, narrow, floats, .. } = &mut buffers;
         let x = &mut x[..n_rows * n_embd];
-        let inverses = room(inverses, n_rows);
         let pre = |role| of.maybe(role).filter(|_| s.has_pre());
+        let rope = self.rope_of(layer_idx).map(|rope| (&rope.there, batch.positions));
 
-        keep(pool, &mut self.inputs[layer_idx], x);
-        let h_attn = s.normalised(x, pre(TensorRole::AttnNorm), h, inverses);
-        let (q_len, k_len) = (n_rows * q_dim, n_rows * k_dim);
-        let (q, k, v) = (room(&mut tape.q, q_len), room(&mut tape.k, k_len), room(&mut tape.v, k_len));
-        let projections = [
-            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim),
-            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim),
-            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim),
-        ];
-        // What has a norm waits for it where the backward pass will look for it.
-        let outs = if qk_norm {
-            [room(&mut tape.q_plain.x, q_len), room(&mut tape.k_plain.x, k_len), v]
-        } else {
-            [&mut *q, &mut *k, v]
-        };
-        for ((role, bias, n_out), out) in projections.into_iter().zip(outs) {
+        kernels::copy(pool, x, tape.x.room(x.len(), s.stored));
+        let inverses = room(inverses, n_rows);
+        let h_attn = s.normalised(Factors::Floats(x), pre(TensorRole::AttnNorm), h, inverses);
+        let (heads, kv_heads) = (s.layer.n_heads, s.layer.n_kv_heads);
+        let [plain_q, plain_k, v] = [
+            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, &mut tape.q, heads),
+            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim, &mut tape.k, kv_heads),
+            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim, &mut tape.v, 0),
+        ]
+        .map(|(role, bias, n_out, to, n_heads)| {
             let low = &mut tape.low[place(role)];
-            of.linear(role, n_embd, n_out).forward(s.by, h_attn, (&mut *out, Store::Replace), low);
-            if let Some(bias) = of.maybe(bias) {
-                kernels::add_bias(pool, out, bias);
-            }
-        }
-        if qk_norm {
-            tape.q_plain.forward(&s, of.get(TensorRole::AttnQNorm), q_len, q);
-            tape.k_plain.forward(&s, of.get(TensorRole::AttnKNorm), k_len, k);
-        }
-        if let Some(rope) = self.rope_of(layer_idx) {
-            let (heads, kv_heads, dim) = (s.layer.n_heads, s.layer.n_kv_heads, s.layer.head_dim_k);
-            kernels::rope(pool, q, heads, dim, batch.positions, &rope.there);
-            kernels::rope(pool, k, kv_heads, dim, batch.positions, &rope.there);
-        }
-        let log_sums = room(&mut tape.log_sums, n_rows * s.layer.n_heads);
+            s.written(n_rows * n_out, to, floats, |out| {
+                of.linear(role, n_embd, n_out).forward(s.by, h_attn, (&mut *out, Store::Replace), low);
+                if let Some(bias) = of.maybe(bias) {
+                    kernels::add_bias(pool, out, bias);
+                }
+                if !qk_norm && n_heads > 0 {
+                    s.turn(out, n_heads, rope);
+                }
+            })
+        });
+        let [of_q, of_k] = qk_inverses;
+        let [q, k] = if qk_norm {
+            [
+                s.heads(plain_q, (of.get(TensorRole::AttnQNorm), of_q), heads, rope, wide, floats),
+                s.heads(plain_k, (of.get(TensorRole::AttnKNorm), of_k), kv_heads, rope, narrow, floats),
+            ]
+        } else {
+            [plain_q, plain_k]
+        };
+        let q_len = n_rows * q_dim;
+        let log_sums = room(&mut tape.log_sums, n_rows * heads);
         let attn = tape.attn.room(q_len, s.stored);
-        kernels::attention_forward(
-            pool,
-            &s.attention(attn_scale, batch),
-            q,
-            k,
-            &tape.v[..k_len],
-            attn,
-            log_sums,
-        );
+        kernels::attention_forward(pool, &s.attention(attn_scale, batch), q, k, v, attn, log_sums);
         let role = TensorRole::AttnOutput;
         let projection = of.linear(role, q_dim, n_embd);
         let made = (&projection, tape.attn.get(q_len, s.stored), &mut tape.low[place(role)]);
         let post = s.has_post().then(|| (&mut tape.attn_update, of.get(TensorRole::PostAttnNorm)));
-        s.add_to_stream(made, post, x, update);
+        s.add_to_stream(made, post, x, update, floats);
 
-        keep(pool, &mut tape.x_between, x);
-        let h = s.normalised(x, pre(TensorRole::FfnNorm), h, inverses);
-        let gate = room(&mut tape.gate, n_rows * n_ff);
-        let up = room(&mut tape.up, n_rows * n_ff);
-        for (role, out) in [(TensorRole::FfnGate, &mut *gate), (TensorRole::FfnUp, &mut *up)] {
-            let low = &mut tape.low[place(role)];
-            of.linear(role, n_embd, n_ff).forward(s.by, h, (out, Store::Replace), low);
-        }
-        kernels::gate_forward(pool, s.function, gate, up, hidden.room(n_rows * n_ff, s.stored));
-        let hidden = hidden.get(n_rows * n_ff, s.stored);
+        kernels::copy(pool, x, tape.x_between.room(x.len(), s.stored));
+        let h = s.normalised(Factors::Floats(x), pre(TensorRole::FfnNorm), h, inverses);
+        let [gate, up] =
+            [(TensorRole::FfnGate, &mut tape.gate), (TensorRole::FfnUp, &mut tape.up)].map(|(role, to)| {
+                let low = &mut tape.low[place(role)];
+                s.written(n_rows * n_ff, to, floats, |out| {
+                    of.linear(role, n_embd, n_ff).forward(s.by, h, (out, Store::Replace), low);
+                })
+            });
+        kernels::gate_forward(pool, s.function, gate, up, wide.room(n_rows * n_ff, s.stored));
+        let hidden = wide.get(n_rows * n_ff, s.stored);
         let role = TensorRole::FfnDown;
         let projection = of.linear(role, n_ff, n_embd);
         let low = &mut tape.low[place(role)];
         let post = s.has_post().then(|| (&mut tape.ffn_update, of.get(TensorRole::PostFfnNorm)));
         if goes_on || s.has_post() {
-            s.add_to_stream((&projection, hidden, low), post, x, update);
+            s.add_to_stream((&projection, hidden, low), post, x, update, floats);
         } else {
             projection.keep_low(s.by, hidden, low);
         }
@@ -392,16 +450,15 @@ impl Model {
         let (q_dim, k_dim) = (s.layer.q_dim(), s.layer.k_dim());
         let attn_scale = self.config.attn_scale;
         let qk_norm = self.config.qk_norm != QkNorm::None;
-        let tape = std::mem::take(self.tape(layer_idx));
+        let mut tape = std::mem::take(self.tape(layer_idx));
         let mut buffers = std::mem::take(&mut self.room);
         #[rustfmt::skip] // one name after the other
         let Room {
-            dx, h, dh, inverses, update, d_update, hidden, d_gate, d_up, d_wide, d_heads, d_qkv, d_low, unused, ..
+            dx, h, inverses, qk_inverses, update, wide, narrow, d_update, floats, d_low, unused, ..
         } = &mut buffers;
         let mut d_of = LayerGradient { gradient, layer_idx, unused };
         let len = n_rows * n_embd;
         let dx = &mut dx[..len];
-        let dh = room(dh, len);
         let inverses = room(inverses, n_rows);
         macro_rules! low {
             ($role:expr) => {
@@ -419,23 +476,20 @@ impl Model {
         // The feed-forward network.
         let d_ffn = update_backward!(tape.ffn_update, TensorRole::PostFfnNorm);
         let wide_len = n_rows * n_ff;
-        let (gate, up) = (&tape.gate[..wide_len], &tape.up[..wide_len]);
         let role = TensorRole::FfnDown;
         let down = of.linear(role, n_ff, n_embd);
-        let d_hidden = room(d_wide, wide_len);
+        let d_hidden = room(floats, wide_len);
         down.input_gradient(s.by, d_ffn, (&mut *d_hidden, Store::Replace), low!(role));
-        let to = GateGradients {
-            out: hidden.room(wide_len, s.stored),
-            d_gate: d_gate.room(wide_len, s.stored),
-            d_up: d_up.room(wide_len, s.stored),
-        };
-        kernels::gate_backward(pool, s.function, gate, up, d_hidden, to);
-        down.weight_gradient(s.by, hidden.get(wide_len, s.stored), d_ffn, low!(role), d_of.gradient);
-        let x = &tape.x_between[..len];
+        let [d_gate, d_up] = [&mut tape.gate, &mut tape.up].map(|kept| kept.again(wide_len, s.stored));
+        let hidden = wide.room(wide_len, s.stored);
+        kernels::gate_backward(pool, s.function, d_gate, d_up, d_hidden, hidden);
+        down.weight_gradient(s.by, wide.get(wide_len, s.stored), d_ffn, low!(role), d_of.gradient);
+        let x = tape.x_between.get(len, s.stored);
         let norm = of.maybe(TensorRole::FfnNorm).filter(|_| s.has_pre());
         let h_ffn = s.normalised(x, norm, h, inverses);
+        let dh = room(floats, len);
         for (role, dy, into) in
-            [(TensorRole::FfnGate, d_gate, Store::Replace), (TensorRole::FfnUp, d_up, Store::Add)]
+            [(TensorRole::FfnGate, &tape.gate, Store::Replace), (TensorRole::FfnUp, &tape.up, Store::Add)]
         {
             let (dy, into) = (dy.get(wide_len, s.stored), Some((&mut *dh, into)));
             of.linear(role, n_embd, n_ff).backward(s.by, h_ffn, dy, into, low!(role), d_of.gradient);
@@ -446,41 +500,56 @@ impl Model {
         // Attention.
         let d_attn_update = update_backward!(tape.attn_update, TensorRole::PostAttnNorm);
         let (q_len, k_len) = (n_rows * q_dim, n_rows * k_dim);
+        let (heads, kv_heads) = (s.layer.n_heads, s.layer.n_kv_heads);
+        let [plain_q, plain_k] =
+            [(&tape.q, q_len), (&tape.k, k_len)].map(|(kept, len)| kept.get(len, s.stored));
+        let rope = self.rope_of(layer_idx);
+        let [of_q, of_k] = qk_inverses;
+        let [q, k] = if qk_norm {
+            let there = rope.map(|rope| (&rope.there, batch.positions));
+            [
+                s.heads(plain_q, (of.get(TensorRole::AttnQNorm), of_q), heads, there, wide, floats),
+                s.heads(plain_k, (of.get(TensorRole::AttnKNorm), of_k), kv_heads, there, narrow, floats),
+            ]
+        } else {
+            [plain_q, plain_k]
+        };
         let attn = tape.attn.get(q_len, s.stored);
-        let d_attn = room(d_wide, q_len);
+        // What comes out of the projections takes the place of what came out of attention.
+        let (first, rest) = room(floats, q_len.max(len) + q_len + 2 * k_len).split_at_mut(q_len.max(len));
+        let d_attn = &mut first[..q_len];
+        let (dq, rest) = rest.split_at_mut(q_len);
+        let (dk, dv) = rest.split_at_mut(k_len);
         let role = TensorRole::AttnOutput;
         let into = Some((&mut *d_attn, Store::Replace));
         of.linear(role, q_dim, n_embd).backward(s.by, attn, d_attn_update, into, low!(role), d_of.gradient);
-        let (dq, rest) = room(d_heads, q_len + 2 * k_len).split_at_mut(q_len);
-        let (dk, dv) = rest.split_at_mut(k_len);
-        let (q, k, v) = (&tape.q[..q_len], &tape.k[..k_len], &tape.v[..k_len]);
-        let log_sums = &tape.log_sums[..n_rows * s.layer.n_heads];
+        let v = tape.v.get(k_len, s.stored);
+        let log_sums = &tape.log_sums[..n_rows * heads];
         let shape = s.attention(attn_scale, batch);
         kernels::attention_backward(pool, &shape, q, k, v, attn, log_sums, d_attn, dq, dk, dv);
-        if let Some(rope) = self.rope_of(layer_idx) {
-            let (heads, kv_heads, dim) = (s.layer.n_heads, s.layer.n_kv_heads, s.layer.head_dim_k);
-            kernels::rope(pool, dq, heads, dim, batch.positions, &rope.back);
-            kernels::rope(pool, dk, kv_heads, dim, batch.positions, &rope.back);
-        }
-        let [d_q, d_k, d_v] = d_qkv;
+        let back = rope.map(|rope| (&rope.back, batch.positions));
+        s.turn(dq, heads, back);
+        s.turn(dk, kv_heads, back);
         macro_rules! through_norm {
-            ($normed:expr, $role:expr, $d:expr, $to:expr) => {{
+            ($plain:expr, $role:expr, $inverses:expr, $d:expr, $to:expr) => {{
                 let norm = of.get($role);
-                $normed.backward(&s, norm, $d, $to, d_of.norm($role, norm.len()))
+                let d_norm = d_of.norm($role, norm.len());
+                s.norm_backward($plain, norm, &$inverses[..$d.len() / norm.len()], $d, $to, d_norm)
             }};
         }
         let [d_q, d_k] = if qk_norm {
             [
-                through_norm!(tape.q_plain, TensorRole::AttnQNorm, dq, d_q),
-                through_norm!(tape.k_plain, TensorRole::AttnKNorm, dk, d_k),
+                through_norm!(plain_q, TensorRole::AttnQNorm, of_q, dq, wide),
+                through_norm!(plain_k, TensorRole::AttnKNorm, of_k, dk, narrow),
             ]
         } else {
-            [s.factors(dq, d_q), s.factors(dk, d_k)]
+            [s.factors(dq, wide), s.factors(dk, narrow)]
         };
-        let d_v = s.factors(dv, d_v);
-        let x = &self.inputs[layer_idx][..len];
+        let d_v = s.factors(dv, d_update);
+        let x = tape.x.get(len, s.stored);
         let norm = of.maybe(TensorRole::AttnNorm).filter(|_| s.has_pre());
         let h_attn = s.normalised(x, norm, h, inverses);
+        let dh = &mut first[..len];
         for (role, bias, n_out, dy, into) in [
             (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, d_q, Store::Replace),
             (TensorRole::AttnK, TensorRole::AttnKBias, k_dim, d_k, Store::Add),
@@ -499,9 +568,4 @@ impl Model {
         self.room = buffers;
         *self.tape(layer_idx) = tape;
     }
-}
-
-/// Copies to a buffer that grows.
-fn keep(pool: &Pool, to: &mut Vec<f32>, from: &[f32]) {
-    kernels::copy(pool, from, FactorsMut::Floats(room(to, from.len())));
 }

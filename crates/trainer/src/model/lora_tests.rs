@@ -126,10 +126,15 @@ fn layers_that_are_computed_again_give_the_same_bits() {
                 gradient.iter().flat_map(|(_, values)| values.iter().map(|x| x.to_bits())).collect();
             (loss, bits, model.n_kept_numbers().0)
         };
-        let whole = || Model::new(golden.config.clone(), Precision::F32).unwrap();
+        let whole = |precision| Model::new(golden.config.clone(), precision).unwrap();
         let beside = || over(&pool, name, &golden.config, &settings);
+        let of_whole = |precision| {
+            let again = whole(precision).with_recomputation();
+            (pass(whole(precision), &golden.parameters), pass(again, &golden.parameters))
+        };
         for (kept, again) in [
-            (pass(whole(), &golden.parameters), pass(whole().with_recomputation(), &golden.parameters)),
+            of_whole(Precision::F32),
+            of_whole(Precision::Bf16),
             (pass(beside(), &adapter), pass(beside().with_recomputation(), &adapter)),
         ] {
             assert_eq!(kept.0, again.0, "{name}");

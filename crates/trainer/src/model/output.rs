@@ -1,13 +1,20 @@
 //! From the residual stream to the loss over the vocabulary, and back.
 
-use kernels::{FactorsMut, Matrix, Pool, RightSide, Store};
+use kernels::{Factors, FactorsMut, Matrix, Pool, RightSide, Store};
 use weights::{ModelConfig, TensorRole};
 
 use super::{Model, TokenBatch, Weights, room};
 use crate::parameters::Parameters;
 
-/// Logits that exist at a time: 128 MB. For each such part the output matrix is packed anew.
-pub(crate) const LOGITS: usize = 32 << 20;
+/// Numbers between the stream and the loss that exist at a time, if they can: 64 MB.
+const MAX_FLOATS: usize = 16 << 20;
+
+/// Of how many of `n_rows` rows logits exist at a time, beside `n_floats` other numbers. For each such part the output
+/// matrix is packed anew.
+pub(crate) fn logit_rows(n_floats: usize, vocab_size: usize, n_rows: usize) -> usize {
+    let n_logits = MAX_FLOATS.saturating_sub(n_floats).max(MAX_FLOATS / 2);
+    (n_logits / vocab_size).clamp(1, n_rows.max(1))
+}
 
 impl Model {
     /// From the residual stream to the loss, and back to the stream's gradient where there is one to be computed. Only
@@ -43,16 +50,17 @@ impl Model {
         let stored = precision.stored(pool, &[n_embd, n_vocab]);
         let inverses = room(&mut buffers.inverses, counted.len());
         let h = buffers.h.room(len, stored);
+        let x = Factors::Floats(x);
         kernels::rms_norm_forward(pool, x, norm, config.norm.eps, h, inverses);
         let h = buffers.h.get(len, stored);
-        let dh = room(&mut buffers.dh, len);
         // The gradient of a logit is that of what it is scaled to, scaled likewise.
         let factors: Vec<f32> = weights.iter().map(|weight| weight * config.logit_scale).collect();
-        let step = (LOGITS / n_vocab).clamp(1, n_rows.max(1));
+        let step = logit_rows(len, n_vocab, counted.len());
+        let (dh, logits) = room(&mut buffers.floats, len + step * n_vocab).split_at_mut(len);
         for first in (0..counted.len()).step_by(step) {
             let rows = first..counted.len().min(first + step);
             let part = rows.start * n_embd..rows.end * n_embd;
-            let logits = room(&mut buffers.logits, rows.len() * n_vocab);
+            let logits = &mut logits[..rows.len() * n_vocab];
             let h = Matrix::of(h.part(part.clone()), rows.len(), n_embd);
             kernels::matmul(pool, *precision, h, output.transposed(), logits, Store::Replace);
             if config.logit_scale != 1.0 {
@@ -75,7 +83,7 @@ impl Model {
             let dx = room(&mut buffers.dx, n_rows * n_embd);
             let into = if all_count { &mut *dx } else { room(d_gathered, len) };
             let into = FactorsMut::Floats(into);
-            kernels::rms_norm_backward(pool, x, norm, inverses, &dh[..len], into, Store::Replace, d_norm);
+            kernels::rms_norm_backward(pool, x, norm, inverses, dh, into, Store::Replace, d_norm);
             if !all_count {
                 dx.fill(0.0);
                 for (d, row) in d_gathered[..len].chunks_exact(n_embd).zip(&counted) {
@@ -104,6 +112,7 @@ impl Model {
         let stored = precision.stored(pool, &[n_embd]);
         let inverses = room(&mut buffers.inverses, n);
         let h = buffers.h.room(n * n_embd, stored);
+        let last = Factors::Floats(last);
         kernels::rms_norm_forward(pool, last, norm, config.norm.eps, h, inverses);
         let mut logits = vec![0.0; n * config.vocab_size];
         let h = Matrix::of(buffers.h.get(n * n_embd, stored), n, n_embd);

@@ -2,36 +2,58 @@
 
 use weights::{FfnKind, LayerConfig, ModelConfig, NormPlace, QkNorm};
 
+use crate::Products;
 use crate::cost::ParameterCount;
-use crate::model::LOGITS;
+use crate::model::logit_rows;
 
 /// Which numbers training computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberFormat {
-    /// Everything in single precision, as the trainer here does.
+    /// Everything in single precision, as the trainer here does where products are.
     Single,
+    /// The same, but what products read waits for them as bf16: the trainer here where products are in bf16.
+    Bf16Factors,
     /// Weights, gradients and activations in 16 bits beside weights in single precision, as is usual on accelerators
     /// (Micikevicius et al. 2018, arXiv:1710.03740).
     Mixed,
 }
 
+impl From<Products> for NumberFormat {
+    fn from(products: Products) -> NumberFormat {
+        match products {
+            Products::F32 => NumberFormat::Single,
+            Products::Bf16 => NumberFormat::Bf16Factors,
+        }
+    }
+}
+
 impl NumberFormat {
     /// Bytes of a weight, of its gradient, and of what AdamW keeps for it: mean and square, and the weight itself where
-    /// the other one is short. 16 in all in either format (Rajbhandari et al. 2020, arXiv:1910.02054, § 3.1).
+    /// the other one is short. 16 in all in any format (Rajbhandari et al. 2020, arXiv:1910.02054, § 3.1).
     fn bytes_per_parameter(self) -> [u64; 3] {
         match self {
-            NumberFormat::Single => [4, 4, 8],
+            NumberFormat::Single | NumberFormat::Bf16Factors => [4, 4, 8],
             NumberFormat::Mixed => [2, 2, 12],
         }
     }
 
-    /// Bytes of an activation.
-    fn activation_bytes(self) -> u64 {
-        match self {
-            NumberFormat::Single => 4,
-            NumberFormat::Mixed => 2,
-        }
+    fn bytes(self, numbers: Numbers) -> u64 {
+        let (factor, float) = match self {
+            NumberFormat::Single => (4, 4),
+            NumberFormat::Bf16Factors => (2, 4),
+            NumberFormat::Mixed => (2, 2),
+        };
+        numbers.factors as u64 * factor + numbers.floats as u64 * float
     }
+}
+
+/// Numbers of a row.
+#[derive(Clone, Copy)]
+struct Numbers {
+    /// That products read.
+    factors: usize,
+    /// That are sums.
+    floats: usize,
 }
 
 /// Bytes that a run needs, on all its machines together.
@@ -55,26 +77,25 @@ impl TrainingMemory {
     pub fn of(config: &ModelConfig, n_rows: u64, format: NumberFormat) -> TrainingMemory {
         let n = ParameterCount::of(config).total;
         let [weights, gradients, optimizer] = format.bytes_per_parameter().map(|bytes| n * bytes);
-        let kept: u64 = config.layers.iter().map(|layer| kept_per_row(config, layer)).sum();
-        let shared = config.layers.iter().map(|layer| shared_per_row(config, layer)).max().unwrap_or(0);
-        let logits = logits(config, n_rows);
+        let kept: u64 = config.layers.iter().map(|layer| format.bytes(kept_per_row(config, layer))).sum();
+        let shared = config.layers.iter().map(|layer| format.bytes(shared_per_row(config, layer, format)));
+        let floats = floats(config, n_rows).saturating_mul(4);
         TrainingMemory {
             weights,
             gradients,
             optimizer,
-            activations: n_rows.saturating_mul(kept * format.activation_bytes()),
-            buffers: n_rows
-                .saturating_mul(shared * format.activation_bytes())
-                .saturating_add(logits.saturating_mul(4)),
+            activations: n_rows.saturating_mul(kept),
+            buffers: n_rows.saturating_mul(shared.max().unwrap_or(0)).saturating_add(floats),
         }
     }
 
-    /// As [`TrainingMemory::of`], where layers are computed again: all keep what goes into them, and one keeps the rest.
+    /// As [`TrainingMemory::of`], where layers are computed again: the stream before each but the last is kept, and what
+    /// one of them keeps otherwise.
     #[must_use]
     pub fn recomputing(config: &ModelConfig, n_rows: u64, format: NumberFormat) -> TrainingMemory {
-        let of_one = config.layers.iter().map(|layer| kept_per_row(config, layer)).max().unwrap_or(0);
-        let inputs = config.n_layers().saturating_sub(1) * config.n_embd;
-        let activations = n_rows.saturating_mul((of_one + inputs as u64) * format.activation_bytes());
+        let of_one = config.layers.iter().map(|layer| format.bytes(kept_per_row(config, layer))).max();
+        let stream = Numbers { factors: 0, floats: config.n_layers().saturating_sub(1) * config.n_embd };
+        let activations = n_rows.saturating_mul(of_one.unwrap_or(0) + format.bytes(stream));
         TrainingMemory { activations, ..TrainingMemory::of(config, n_rows, format) }
     }
 
@@ -86,48 +107,58 @@ impl TrainingMemory {
     }
 }
 
-/// Numbers in the buffer of logits.
-fn logits(config: &ModelConfig, n_rows: u64) -> u64 {
-    let vocab_size = config.vocab_size as u64;
-    (LOGITS as u64 / vocab_size).max(1).min(n_rows) * vocab_size
-}
-
-/// Numbers that a layer keeps of a row: see `LayerTape`.
-fn kept_per_row(config: &ModelConfig, layer: &LayerConfig) -> u64 {
-    let (q_dim, k_dim, n_embd) = (layer.q_dim(), layer.k_dim(), config.n_embd);
+/// What a layer keeps of a row: see `LayerTape`.
+fn kept_per_row(config: &ModelConfig, layer: &LayerConfig) -> Numbers {
+    let n_embd = config.n_embd;
     let stream = 2 * n_embd;
-    let qk_plain = match config.qk_norm {
-        QkNorm::None => 0,
-        QkNorm::PerHead => q_dim + k_dim + layer.n_heads + layer.n_kv_heads,
-        QkNorm::Whole => q_dim + k_dim + 2,
-    };
-    let attention = q_dim + k_dim + layer.v_dim() + layer.attn_out_dim() + layer.n_heads;
+    let attention = layer.q_dim() + layer.k_dim() + layer.v_dim() + layer.attn_out_dim();
     let ffn = match config.ffn {
         FfnKind::Gated { .. } => 2 * layer.n_ff,
         FfnKind::Plain { .. } => layer.n_ff,
     };
-    let updates = if config.norm.place == NormPlace::Pre { 0 } else { 2 * (n_embd + 1) };
-    (stream + qk_plain + attention + ffn + updates) as u64
+    let n_updates = if config.norm.place == NormPlace::Pre { 0 } else { 2 };
+    Numbers { factors: stream + attention + ffn + n_updates * n_embd, floats: layer.n_heads + n_updates }
 }
 
-/// Numbers of a row in buffers that layers take turns to use: the stream and what a projection reads, with their
-/// gradients; inverses and losses; what the network's gate lets through and three gradients as wide; gradients of queries,
-/// keys and values, and again behind their norms; what is added to the stream, where it is not added as it comes.
-fn shared_per_row(config: &ModelConfig, layer: &LayerConfig) -> u64 {
-    let heads = layer.q_dim() + 2 * layer.k_dim();
-    let normed = if config.qk_norm == QkNorm::None { 0 } else { layer.q_dim() + layer.k_dim() };
+/// What of a row is in buffers that layers take turns to use, without [`floats`]: see `Room`.
+fn shared_per_row(config: &ModelConfig, layer: &LayerConfig, format: NumberFormat) -> Numbers {
+    let (q_dim, k_dim, n_embd, n_ff) = (layer.q_dim(), layer.k_dim(), config.n_embd, layer.n_ff);
     let has_post = config.norm.place != NormPlace::Pre;
-    let updates = usize::from(has_post || config.residual_scale != 1.0) + usize::from(has_post);
-    let narrow = (4 + updates) * config.n_embd + 2;
-    let wide = 3 * layer.n_ff + layer.n_ff.max(layer.q_dim()) + heads + normed;
-    (narrow + wide) as u64
+    let qk_inverses = match config.qk_norm {
+        QkNorm::None => 0,
+        QkNorm::PerHead => layer.n_heads + layer.n_kv_heads,
+        QkNorm::Whole => 2,
+    };
+    // What is in single precision anyway is read where it is.
+    let is_rounded = format != NumberFormat::Single;
+    let if_copied = |copied: bool, dim| if copied || is_rounded { dim } else { 0 };
+    let wide = n_ff.max(if_copied(qk_inverses > 0, q_dim));
+    let narrow = if_copied(qk_inverses > 0, k_dim);
+    let d_update = if_copied(has_post, n_embd).max(if_copied(false, k_dim));
+    let update = if has_post || config.residual_scale != 1.0 { n_embd } else { 0 };
+    Numbers { factors: n_embd + wide + narrow + d_update, floats: 2 * n_embd + update + qk_inverses + 2 }
+}
+
+/// Numbers in single precision that are never needed at one time: logits and the gradient behind them, what projections
+/// give before it is rounded, and gradients within a layer.
+fn floats(config: &ModelConfig, n_rows: u64) -> u64 {
+    let of_layer = |layer: &LayerConfig| {
+        let attention = layer.q_dim().max(config.n_embd) + layer.q_dim() + 2 * layer.k_dim();
+        layer.n_ff.max(attention) as u64
+    };
+    let n_stream = n_rows.saturating_mul(config.n_embd as u64);
+    let fits = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let n_logit_rows = logit_rows(fits(n_stream), config.vocab_size, fits(n_rows)) as u64;
+    let of_output = n_stream.saturating_add(n_logit_rows.saturating_mul(config.vocab_size as u64));
+    let of_layers = config.layers.iter().map(of_layer).max().unwrap_or(0).saturating_mul(n_rows);
+    of_layers.max(of_output)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     #![allow(clippy::single_range_in_vec_init)] // one sequence
-    use kernels::{Isa, Pool, Precision};
+    use kernels::{Isa, Pool};
     use weights::DecoderShape;
 
     use super::*;
@@ -155,10 +186,19 @@ mod tests {
         let mut norms_after = config();
         norms_after.norm.place = NormPlace::Post;
         norms_after.qk_norm = QkNorm::Whole;
-        for config in [config(), norms_after] {
+        let mut plain = config();
+        plain.qk_norm = QkNorm::None;
+        let configs = [config(), norms_after, plain];
+        for (config, products) in
+            configs.into_iter().flat_map(|c| [Products::F32, Products::Bf16].map(|p| (c.clone(), p)))
+        {
+            if products == Products::Bf16 && !pool.isa().has_bf16() {
+                continue;
+            }
+            let format = NumberFormat::from(products);
             let parameters = Parameters::zeros(&config);
             let mut gradient = parameters.zeros_like();
-            let mut model = Model::new(config.clone(), Precision::F32).unwrap();
+            let mut model = Model::new(config.clone(), products.precision()).unwrap();
             let n = 20usize;
             let batch = TokenBatch {
                 tokens: &vec![1; n],
@@ -168,13 +208,13 @@ mod tests {
                 weights: &vec![1.0; n],
             };
             model.loss_and_gradient(&pool, &parameters, &batch, &mut gradient);
-            let memory = TrainingMemory::of(&config, n as u64, NumberFormat::Single);
+            let memory = TrainingMemory::of(&config, n as u64, format);
             let (kept, shared) = model.n_kept_numbers();
             assert_eq!(memory.activations, 4 * kept as u64);
             assert_eq!(memory.buffers, 4 * shared as u64);
-            let mut model = Model::new(config.clone(), Precision::F32).unwrap().with_recomputation();
+            let mut model = Model::new(config.clone(), products.precision()).unwrap().with_recomputation();
             model.loss_and_gradient(&pool, &parameters, &batch, &mut gradient);
-            let memory = TrainingMemory::recomputing(&config, n as u64, NumberFormat::Single);
+            let memory = TrainingMemory::recomputing(&config, n as u64, format);
             let (kept, shared) = model.n_kept_numbers();
             assert_eq!(memory.activations, 4 * kept as u64);
             assert_eq!(memory.buffers, 4 * shared as u64);

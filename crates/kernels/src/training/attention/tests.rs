@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::Isa;
-use crate::test_data::{available_pools, random_floats};
+use crate::test_data::{as_halves, available_pools, random_floats};
 
 /// The definition, in double precision: out of one query head.
 fn expected(shape: &CausalAttention<'_>, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
@@ -77,15 +77,26 @@ fn passes(pool: &Pool, case: &Case, precision: Precision) -> Passes {
     let (q_len, k_len) =
         (case.n_rows * case.n_heads * case.head_dim, case.n_rows * case.n_kv_heads * case.head_dim);
     let inputs = [q_len, k_len, k_len, q_len].map(|len| random_floats(len as u64 + 1, len));
-    let shape = shape_of(case, precision);
     let [q, k, v, d_out] = &inputs;
-    let mut out = vec![0.0; q_len];
+    let (out, gradients) = passes_of(pool, case, precision, [q, k, v].map(|x| Factors::Floats(x)), d_out);
+    Passes { inputs, out, gradients }
+}
+
+fn passes_of(
+    pool: &Pool,
+    case: &Case,
+    precision: Precision,
+    [q, k, v]: [Factors<'_>; 3],
+    d_out: &[f32],
+) -> (Vec<f32>, [Vec<f32>; 3]) {
+    let shape = shape_of(case, precision);
+    let mut out = vec![0.0; q.len()];
     let mut log_sums = vec![0.0; case.n_rows * case.n_heads];
     attention_forward(pool, &shape, q, k, v, FactorsMut::Floats(&mut out), &mut log_sums);
-    let mut gradients = [q_len, k_len, k_len].map(|len| vec![0.0; len]);
+    let mut gradients = [q, k, v].map(|x| vec![0.0; x.len()]);
     let [dq, dk, dv] = &mut gradients;
     attention_backward(pool, &shape, q, k, v, Factors::Floats(&out), &log_sums, d_out, dq, dk, dv);
-    Passes { inputs, out, gradients }
+    (out, gradients)
 }
 
 fn shape_of(case: &Case, precision: Precision) -> CausalAttention<'_> {
@@ -151,6 +162,20 @@ fn gradients_equal_differences_of_the_definition() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn factors_that_were_rounded_beforehand_give_the_same_bits() {
+    for pool in available_pools().into_iter().filter(|pool| pool.isa().has_bf16()) {
+        for case in cases() {
+            let Passes { inputs: [q, k, v, d_out], out, gradients } = passes(&pool, &case, Precision::Bf16);
+            let halves = [&q, &k, &v].map(|x| as_halves(&pool, x).0);
+            let [q, k, v] = [(&halves[0], &q), (&halves[1], &k), (&halves[2], &v)]
+                .map(|(room, x)| room.get(x.len(), Precision::Bf16));
+            let found = passes_of(&pool, &case, Precision::Bf16, [q, k, v], &d_out);
+            assert!(found == (out, gradients), "{:?}", pool.isa());
         }
     }
 }
