@@ -31,7 +31,7 @@ const DEPTH: usize = 256;
 /// Rows of the left side that are packed at a time: with [`DEPTH`] words each they fit the second cache.
 const BLOCK_ROWS: usize = 96;
 /// Numbers of the right side that are packed at a time.
-const MAX_PACKED: usize = 8 << 20;
+const MAX_PACKED: usize = 2 << 20;
 /// Rows of the left side that are worth a task of their own.
 const LEAST_ROWS: usize = 48;
 /// Panels that a task takes at most, about.
@@ -115,7 +115,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Some rows and columns.
-    fn part(self, rows: Range<usize>, cols: Range<usize>) -> Matrix<'a> {
+    pub(crate) fn part(self, rows: Range<usize>, cols: Range<usize>) -> Matrix<'a> {
         let (row_stride, col_stride) = self.strides();
         let data = self.data.from(rows.start * row_stride + cols.start * col_stride);
         Matrix { data, n_rows: rows.len(), n_cols: cols.len(), ..self }
@@ -286,10 +286,11 @@ impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Block { left, right, rows, panels, is_bf16, into, out, room } = self;
+        let all = |_| Needed { cols: 0..usize::MAX, depth: 0..usize::MAX };
         if is_bf16 {
-            product::<L, true>(l, left, right, rows, panels, into, &out, room);
+            product::<L, true>(l, left, right, rows, panels, into, &out, all, room);
         } else {
-            product::<L, false>(l, left, right, rows, panels, into, &out, room);
+            product::<L, false>(l, left, right, rows, panels, into, &out, all, room);
         }
     }
 }
@@ -339,7 +340,14 @@ pub(crate) fn pack<'a, L: Lanes, const PAIRS: bool>(
     PackedRight { words: &room[..n_panels * panel_len], n_words, n_cols: right.n_cols }
 }
 
-/// Rows of `left`, which may be less deep than `right`, by panels of `right`. `room`: [`LeftBlock::WORDS`].
+/// Of some rows of a product the columns that somebody will read, and the part of K where the left side is not zero.
+pub(crate) struct Needed {
+    pub(crate) cols: Range<usize>,
+    pub(crate) depth: Range<usize>,
+}
+
+/// Rows of `left`, which may be less deep than `right`, by panels of `right`; of each tile's rows only what is needed.
+/// `room`: [`LeftBlock::WORDS`].
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // a product, its part and where it goes
 pub(crate) fn product<L: Lanes, const PAIRS: bool>(
@@ -350,12 +358,13 @@ pub(crate) fn product<L: Lanes, const PAIRS: bool>(
     panels: Range<usize>,
     into: Store,
     out: &Rows<'_>,
+    needed: impl Fn(Range<usize>) -> Needed,
     room: &mut [u32],
 ) {
     if left.is_transposed {
-        blocks::<L, PAIRS, true>(l, left, right, rows, panels, into, out, room);
+        blocks::<L, PAIRS, true>(l, left, right, rows, panels, into, out, needed, room);
     } else {
-        blocks::<L, PAIRS, false>(l, left, right, rows, panels, into, out, room);
+        blocks::<L, PAIRS, false>(l, left, right, rows, panels, into, out, needed, room);
     }
 }
 
@@ -369,8 +378,10 @@ fn blocks<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
     panels: Range<usize>,
     into: Store,
     out: &Rows<'_>,
+    needed: impl Fn(Range<usize>) -> Needed,
     room: &mut [u32],
 ) {
+    let numbers_of_word = if PAIRS { 2 } else { 1 };
     let width = tile::width_of::<L>();
     let n_words = if PAIRS { left.n_cols.div_ceil(2) } else { left.n_cols };
     assert!(
@@ -392,20 +403,30 @@ fn blocks<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool>(
                     (&*room, LeftBlock::row_stride(TRANSPOSED))
                 }
             };
+            let col_stride = LeftBlock::col_stride(TRANSPOSED);
             let adds = from > 0 || into == Store::Add;
             for panel in panels.clone() {
-                let words = &right.words[(panel * right.n_words + from) * width..][..depth * width];
                 let first_col = panel * width;
                 for row in (0..n_rows).step_by(TILE_ROWS) {
+                    let tile_rows = TILE_ROWS.min(n_rows - row);
+                    let Needed { cols, depth: of } = needed(first + row..first + row + tile_rows);
+                    let begin = (of.start / numbers_of_word).clamp(from, from + depth);
+                    let end = of.end.div_ceil(numbers_of_word).clamp(begin, from + depth);
+                    let is_needed = cols.start < first_col + width && first_col < cols.end;
+                    if !is_needed || adds && begin == end {
+                        continue;
+                    }
+                    let words =
+                        &right.words[(panel * right.n_words + begin) * width..][..(end - begin) * width];
                     if is_direct && panel == panels.start && row + TILE_ROWS < n_rows {
                         let next = &left_words[(row + TILE_ROWS) * left_stride..];
                         fetch_rows(next, TILE_ROWS.min(n_rows - row - TILE_ROWS), left_stride, depth);
                     }
                     let tile = Tile {
-                        n_rows: TILE_ROWS.min(n_rows - row),
+                        n_rows: tile_rows,
                         n_cols: width.min(right.n_cols - first_col),
-                        depth,
-                        left: left_words[row * left_stride..].as_ptr(),
+                        depth: end - begin,
+                        left: left_words[row * left_stride + (begin - from) * col_stride..].as_ptr(),
                         left_stride,
                         right: words.as_ptr(),
                         first: out.first + (first + row) * out.stride + first_col,

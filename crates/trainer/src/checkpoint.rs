@@ -121,7 +121,7 @@ pub(crate) fn dims(spec: &TensorSpec) -> Vec<u64> {
     spec.shape.iter().rev().map(|&n| n as u64).collect()
 }
 
-/// Writes a checkpoint.
+/// Writes a checkpoint; without an optimiser one from which nothing goes on.
 ///
 /// # Errors
 /// Where the disk refuses; what lay at `path` is then as it was.
@@ -129,7 +129,7 @@ pub(crate) fn save_checkpoint(
     path: &Path,
     header: &Header<'_>,
     parameters: &Parameters,
-    optimizer: &Optimizer,
+    optimizer: Option<&Optimizer>,
     state: &LoopState,
 ) -> Result<(), CheckpointError> {
     let mut writer = GgufWriter::new(32)?;
@@ -139,21 +139,22 @@ pub(crate) fn save_checkpoint(
     let state = serde_json::to_vec(state).expect("plain numbers and texts");
     let mut digest = Digest::default();
     parameters.iter().for_each(|(_, values)| digest.add(values));
-    optimizer.state().for_each(|(_, _, values)| digest.add(values));
+    let of_optimizer = || optimizer.into_iter().flat_map(Optimizer::state);
+    of_optimizer().for_each(|(_, _, values)| digest.add(values));
     writer.set(VERSION_KEY, Value::U32(VERSION))?;
     writer.set(STATE_KEY, Value::String(state.into()))?;
     writer.set(DIGEST_KEY, Value::String(digest.finish().into_bytes().into()))?;
     for (spec, _) in parameters.iter() {
         writer.declare_tensor(&spec.name, &dims(spec), TensorType::F32)?;
     }
-    for (kind, spec, _) in optimizer.state() {
+    for (kind, spec, _) in of_optimizer() {
         writer.declare_tensor(&name_of(kind, spec), &dims(spec), TensorType::F32)?;
     }
     let mut stream = writer.stream_to(path)?;
     for (_, values) in parameters.iter() {
         stream.write(bytemuck::cast_slice(values))?;
     }
-    for (_, _, values) in optimizer.state() {
+    for (_, _, values) in of_optimizer() {
         stream.write(bytemuck::cast_slice(values))?;
     }
     Ok(stream.finish()?)

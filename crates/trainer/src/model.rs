@@ -100,10 +100,8 @@ struct Room {
     update: Vec<f32>,
     /// What the feed-forward network's gate lets through; in attention queries behind their norm, then their gradient.
     wide: FactorRoom,
-    /// Keys behind their norm, then their gradient.
+    /// The gradient of what is added to the stream; in attention keys behind their norm, then their gradient.
     narrow: FactorRoom,
-    /// The gradients of what is added to the stream, and of values.
-    d_update: FactorRoom,
     /// What is in single precision for a moment: logits, what a projection gives before it is rounded, and gradients.
     floats: Vec<f32>,
     /// Between an adapter's A and B.
@@ -224,10 +222,10 @@ impl Model {
     pub(crate) fn n_kept_numbers(&self) -> (usize, usize) {
         let Room { x, dx, inverses, qk_inverses, update, floats, d_low, unused, counted, losses, .. } =
             &self.room;
-        let Room { h, wide, narrow, d_update, .. } = &self.room;
+        let Room { h, wide, narrow, .. } = &self.room;
         let floats = [x, dx, inverses, update, floats, d_low, unused, losses].into_iter();
         let n_floats: usize = floats.chain(counted).chain(qk_inverses).map(Vec::len).sum();
-        let factors = [h, wide, narrow, d_update].into_iter();
+        let factors = [h, wide, narrow].into_iter();
         let n_shared = n_floats + factors.map(|room| room.bytes() / size_of::<f32>()).sum::<usize>();
         let n_inputs: usize = self.inputs.iter().map(Vec::len).sum();
         (n_inputs + self.tapes.iter().map(LayerTape::len).sum::<usize>(), n_shared)

@@ -104,7 +104,7 @@ pub enum Event {
     StoppedEarly {
         /// Steps done.
         step: u64,
-        /// Those of the best evaluation, whose weights come out.
+        /// That whose weights come out: of the best evaluation, if they were kept.
         #[serde(default)]
         best_step: u64,
     },
@@ -292,7 +292,8 @@ impl Run<'_> {
                 let has_patience = self.look(training, &mut watcher)?;
                 training.state_mut().seconds += start.elapsed().as_secs_f64();
                 if !has_patience {
-                    let best_step = training.state().best_step;
+                    let best = self.best_weights(training)?;
+                    let best_step = best.map_or(step, |_| training.state().best_step);
                     watcher.tell(Event::StoppedEarly { step, best_step })?;
                     is_done = true;
                     continue;
@@ -342,7 +343,6 @@ impl Run<'_> {
         }
         let best = Checkpoint::open(&path)?;
         if best.state().step != state.best_step {
-            // Of a course that was given up.
             return Ok(None);
         }
         let mut parameters = training.parameters().clone();
@@ -352,7 +352,8 @@ impl Run<'_> {
 
     fn save(&self, training: &Training<'_>) -> Result<(), CheckpointError> {
         let path = checkpoint_path(&self.checkpoints(), training.state().step);
-        save_checkpoint(&path, &self.header, training.parameters(), training.optimizer(), training.state())?;
+        let optimizer = Some(training.optimizer());
+        save_checkpoint(&path, &self.header, training.parameters(), optimizer, training.state())?;
         keep_newest(&self.checkpoints(), N_KEPT)
     }
 
@@ -387,8 +388,8 @@ impl Run<'_> {
             state.n_since_best = if is_best { 0 } else { state.n_since_best + 1 };
             has_patience = patience.is_none_or(|most| state.n_since_best < most);
             if is_best && patience.is_some() {
-                let (parameters, optimizer) = (training.parameters(), training.optimizer());
-                save_checkpoint(&self.best(), &self.header, parameters, optimizer, training.state())?;
+                let (path, parameters) = (self.best(), training.parameters());
+                save_checkpoint(&path, &self.header, parameters, None, training.state())?;
             }
             watcher.tell(Event::Evaluated { step, loss, bits_per_byte, accuracy, is_best })?;
         }

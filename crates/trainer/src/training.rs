@@ -172,12 +172,17 @@ impl<'a> Training<'a> {
         checkpoint.fill(&mut self.parameters)?;
         checkpoint.restore(&mut self.optimizer)?;
         let LoopState { n_batches, n_rollbacks, rate_factor, seconds, .. } = self.state;
+        let LoopState { best_loss, best_step, n_since_best, .. } = self.state;
         self.state = LoopState {
             n_batches,
             n_rollbacks: n_rollbacks + 1,
             rate_factor: rate_factor / 2.0,
             seconds,
             n_left_out: 0,
+            // The weights that were best are kept beside the checkpoints, whatever became of the course.
+            best_loss,
+            best_step,
+            n_since_best,
             ..checkpoint.state().clone()
         };
         Ok(())

@@ -177,11 +177,16 @@ pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(l: L, right: Matrix<'_>, p
     // written while they are in the cache.
     const RUN: usize = 16;
     let n_words = to.len() / width;
+    let (start, bytes) = right.data.start();
+    let bytes_of_word = if PAIRS { 2 * bytes } else { bytes };
     for from in (0..n_words).step_by(RUN) {
         let end = n_words.min(from + RUN);
         for col in 0..n_cols {
             let at = (first + col) * col_stride;
             let column = right.data.part(at..at + right.n_rows);
+            for line in (0..RUN * bytes_of_word).step_by(LINE) {
+                prefetch(start.wrapping_add(at * bytes + end * bytes_of_word + line), Cache::First);
+            }
             let mut words = [0; RUN];
             let words = &mut words[..end - from];
             match column {

@@ -13,8 +13,8 @@ use crate::Pool;
 use crate::aligned::AlignedWords;
 use crate::disjoint::Disjoint;
 use crate::matmul::{
-    DisjointFactors, Factors, FactorsMut, LeftBlock, Matrix, PackedRight, Precision, Rows, Store, dispatch,
-    get, is_bf16, pack, product, put,
+    DisjointFactors, Factors, FactorsMut, LeftBlock, Matrix, Needed, PackedRight, Precision, Rows, Store,
+    dispatch, get, is_bf16, pack, product, put,
 };
 use crate::simd::{Kernel, Lanes};
 
@@ -179,6 +179,21 @@ impl Task<'_> {
     fn seen(&self, query: usize) -> Range<usize> {
         (query + 1).saturating_sub(self.shape.window.unwrap_or(usize::MAX))..query + 1
     }
+
+    /// Which keys have weights in some rows of a block of queries.
+    #[inline(always)]
+    fn keys_of(&self, first_query: usize, rows: Range<usize>) -> Needed {
+        let (first, last) = (first_query + rows.start, first_query + rows.end - 1);
+        Needed { cols: 0..usize::MAX, depth: self.seen(first).start..self.seen(last).end }
+    }
+
+    /// Which queries of a block have weights for some of the keys.
+    #[inline(always)]
+    fn queries_of(&self, first_query: usize, keys: Range<usize>) -> Needed {
+        let end = (keys.end - 1).saturating_add(self.shape.window.unwrap_or(usize::MAX));
+        let depth = keys.start.saturating_sub(first_query)..end.saturating_sub(first_query);
+        Needed { cols: 0..usize::MAX, depth }
+    }
 }
 
 /// Σ a · b
@@ -314,18 +329,18 @@ impl<'a> Task<'a> {
     }
 }
 
-/// Some rows of left · right → out.
+/// left · right → out.
 #[inline(always)]
 fn multiply<L: Lanes, const PAIRS: bool>(
     l: L,
     left: Matrix<'_>,
-    rows: Range<usize>,
     right: PackedRight<'_>,
     into: Store,
     out: &Rows<'_>,
+    needed: impl Fn(Range<usize>) -> Needed,
     room: &mut [u32],
 ) {
-    product::<L, PAIRS>(l, left, right, rows, right.panels::<L>(), into, out, room);
+    product::<L, PAIRS>(l, left, right, 0..left.n_rows(), right.panels::<L>(), into, out, needed, room);
 }
 
 /// `[n_queries, n_keys]` of a buffer that grows.
@@ -336,10 +351,11 @@ fn scores_room(room: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut room[..len]
 }
 
-/// The product of a block's queries (or their gradients) and all keys (or values) up to the last one's own.
+/// The product of a block's queries (or their gradients) and the keys (or values) up to their own.
 #[inline(always)]
 fn scores_of<'a, L: Lanes, const PAIRS: bool>(
     l: L,
+    first_query: usize,
     queries: Matrix<'_>,
     keys: PackedRight<'_>,
     n_keys: usize,
@@ -349,7 +365,8 @@ fn scores_of<'a, L: Lanes, const PAIRS: bool>(
     let to = scores_room(to, queries.n_rows() * n_keys);
     let out = Rows { data: &Disjoint::new(to), first: 0, stride: n_keys };
     let keys = PackedRight { n_cols: n_keys, ..keys };
-    multiply::<L, PAIRS>(l, queries, 0..queries.n_rows(), keys, Store::Replace, &out, room);
+    let needed = |rows: Range<usize>| Needed { cols: 0..first_query + rows.end, depth: 0..usize::MAX };
+    multiply::<L, PAIRS>(l, queries, keys, Store::Replace, &out, needed, room);
     to
 }
 
@@ -383,7 +400,8 @@ impl Forward<'_> {
         for head in task.heads() {
             for block in task.blocks() {
                 let queries = task.head(task.q, block.clone(), n_heads, head);
-                let scores = scores_of::<L, PAIRS>(l, queries, keys, block.end, &mut room.scores[0], left);
+                let to = &mut room.scores[0];
+                let scores = scores_of::<L, PAIRS>(l, block.start, queries, keys, block.end, to, left);
                 // SAFETY: a task alone writes its heads of its sequence.
                 let sums = unsafe { log_sums.range(task.log_sums(head) + block.start, block.len()) };
                 let n_keys = block.end;
@@ -408,7 +426,8 @@ impl Forward<'_> {
                 let weights = scored::<PAIRS>(scores, rounded, block.len(), n_keys);
                 let to = scores_room(&mut room.out, block.len() * head_dim);
                 let rows = Rows { data: &Disjoint::new(to), first: 0, stride: head_dim };
-                multiply::<L, PAIRS>(l, weights, 0..block.len(), values, Store::Replace, &rows, left);
+                let seen = |rows: Range<usize>| task.keys_of(block.start, rows);
+                multiply::<L, PAIRS>(l, weights, values, Store::Replace, &rows, seen, left);
                 for ((query, from), total) in block.zip(to.chunks_exact(head_dim)).zip(totals) {
                     let inverse = l.splat(1.0 / total);
                     // SAFETY: a task alone writes its heads of its sequence.
@@ -473,8 +492,17 @@ impl Backward<'_> {
                 let n_keys = block.end;
                 let queries = task.head(task.q, block.clone(), n_heads, head);
                 let d_block = task.head(Factors::Floats(d_out), block.clone(), n_heads, head);
-                let weights = scores_of::<L, PAIRS>(l, queries, keys_transposed, n_keys, scores, left);
-                let gradients = scores_of::<L, PAIRS>(l, d_block, values_transposed, n_keys, gradients, left);
+                let weights =
+                    scores_of::<L, PAIRS>(l, block.start, queries, keys_transposed, n_keys, scores, left);
+                let gradients = scores_of::<L, PAIRS>(
+                    l,
+                    block.start,
+                    d_block,
+                    values_transposed,
+                    n_keys,
+                    gradients,
+                    left,
+                );
                 let weights_rounded = rounded_room::<PAIRS>(weights_rounded, block.len(), n_keys);
                 let gradients_rounded = rounded_room::<PAIRS>(gradients_rounded, block.len(), n_keys);
                 let sums = &log_sums[task.log_sums(head) + block.start..];
@@ -503,9 +531,13 @@ impl Backward<'_> {
                 let weights = scored::<PAIRS>(weights, weights_rounded, block.len(), n_keys);
                 let gradients = scored::<PAIRS>(gradients, gradients_rounded, block.len(), n_keys);
                 let to_dq = task.rows(dq, block.start, n_heads, head);
-                multiply::<L, PAIRS>(l, gradients, 0..block.len(), keys, Store::Replace, &to_dq, left);
-                multiply::<L, PAIRS>(l, gradients.transposed(), 0..n_keys, queries, Store::Add, &to_dk, left);
-                multiply::<L, PAIRS>(l, weights.transposed(), 0..n_keys, d_block, Store::Add, &to_dv, left);
+                let seen = |rows: Range<usize>| task.keys_of(block.start, rows);
+                multiply::<L, PAIRS>(l, gradients, keys, Store::Replace, &to_dq, seen, left);
+                let [gradients, weights] =
+                    [gradients, weights].map(|of| of.transposed().part(0..n_keys, 0..block.len()));
+                let seen_by = |keys: Range<usize>| task.queries_of(block.start, keys);
+                multiply::<L, PAIRS>(l, gradients, queries, Store::Add, &to_dk, seen_by, left);
+                multiply::<L, PAIRS>(l, weights, d_block, Store::Add, &to_dv, seen_by, left);
             }
         }
         *task.room = room;

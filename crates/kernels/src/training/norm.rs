@@ -64,21 +64,21 @@ impl Kernel for Forward<'_> {
 }
 
 /// The gradient of x, which is added to dx or takes its place, and d_weight += that of the weight, from that of the
-/// result.
+/// result, dy, which is what dx holds if there is none.
 ///
 /// With r as in [`rms_norm_forward`] and g = weight · dy: dx = r · (g − x · r² · mean(g · x)), d_weight = Σ dy · x · r.
 ///
 /// x, dy, dx: `[n_rows, weight.len()]`
 ///
 /// # Panics
-/// When shapes do not fit, or something is to be added to halves.
+/// When shapes do not fit, or something is to be added to halves, or to dx itself.
 #[allow(clippy::too_many_arguments)] // what goes in and what comes out
 pub fn rms_norm_backward(
     pool: &Pool,
     x: Factors<'_>,
     weight: &[f32],
     inverses: &[f32],
-    dy: &[f32],
+    dy: Option<&[f32]>,
     dx: FactorsMut<'_>,
     into: Store,
     d_weight: &mut [f32],
@@ -86,8 +86,12 @@ pub fn rms_norm_backward(
     let n = weight.len();
     let n_rows = inverses.len();
     assert!(n > 0 && x.len() == n_rows * n, "x must be [n_rows, weight.len()]");
-    assert!(dy.len() == x.len() && dx.len() == x.len(), "dy and dx must be as large as x");
-    assert!(into == Store::Replace || matches!(dx, FactorsMut::Floats(_)), "sums are in single precision");
+    assert!(
+        dx.len() == x.len() && dy.is_none_or(|dy| dy.len() == x.len()),
+        "dy and dx must be as large as x"
+    );
+    let is_sum = matches!(dx, FactorsMut::Floats(_)) && dy.is_some();
+    assert!(into == Store::Replace || is_sum, "sums are in single precision, of something else");
     assert_eq!(d_weight.len(), n, "d_weight must be as large as weight");
     let n_tiles = n_rows.div_ceil(ROWS);
     let mut partial = vec![0.0; n_tiles * n];
@@ -98,7 +102,7 @@ pub fn rms_norm_backward(
         // SAFETY: tiles take rows of their own, and sums of their own.
         let (dx, sums) = unsafe { (dx.range(all.start, all.len()), sums.range(tile * n, n)) };
         let inverses = &inverses[first..first + len];
-        let (x, dy) = (x.part(all.clone()), &dy[all]);
+        let (x, dy) = (x.part(all.clone()), dy.map(|dy| &dy[all]));
         run_on_with_bf16(pool.isa(), Backward { x, weight, inverses, dy, dx, into, sums });
     });
     for sums in partial.chunks_exact(n) {
@@ -110,7 +114,7 @@ struct Backward<'a> {
     x: Factors<'a>,
     weight: &'a [f32],
     inverses: &'a [f32],
-    dy: &'a [f32],
+    dy: Option<&'a [f32]>,
     dx: FactorsMut<'a>,
     into: Store,
     /// Of these rows, for the weight's gradient.
@@ -123,13 +127,13 @@ impl Kernel for Backward<'_> {
     fn run<L: Lanes>(self, l: L) {
         let Backward { x, weight, inverses, dy, mut dx, into, sums } = self;
         let n = weight.len();
-        let rows = x.rows(n).zip(dy.chunks_exact(n)).zip(inverses);
-        for (row, ((x, dy), &inverse)) in rows.enumerate() {
+        for (row, (x, &inverse)) in x.rows(n).zip(inverses).enumerate() {
             let mut dx = dx.row(row, n);
-            let mean = dot_of_three(l, weight, dy, x) / n as f32;
+            let dy = dy.map(|dy| Factors::Floats(&dy[row * n..(row + 1) * n]));
+            let mean = dot_of_three(l, weight, dy.unwrap_or(dx.as_ref()), x) / n as f32;
             let (inverse, factor) = (l.splat(inverse), l.splat(mean * inverse * inverse));
             for at in (0..n).step_by(L::N) {
-                let (x, dy) = (x.vector(l, at), get(l, dy, at));
+                let (x, dy) = (x.vector(l, at), dy.unwrap_or(dx.as_ref()).vector(l, at));
                 let g = l.mul(get(l, weight, at), dy);
                 let d = l.mul(inverse, l.sub(g, l.mul(x, factor)));
                 let d = match &dx {
@@ -146,17 +150,17 @@ impl Kernel for Backward<'_> {
 
 /// Σ a · b · c
 #[inline(always)]
-fn dot_of_three<L: Lanes>(l: L, a: &[f32], b: &[f32], c: Factors<'_>) -> f32 {
+fn dot_of_three<L: Lanes>(l: L, a: &[f32], b: Factors<'_>, c: Factors<'_>) -> f32 {
     let n_whole = a.len() / L::N * L::N;
     let mut sums = l.splat(0.0);
     for at in (0..n_whole).step_by(L::N) {
         // SAFETY: whole vectors of each, which are equally long.
         unsafe {
-            let ab = l.mul(l.load(a.as_ptr().add(at)), l.load(b.as_ptr().add(at)));
+            let ab = l.mul(l.load(a.as_ptr().add(at)), b.vector(l, at));
             sums = l.fma(ab, c.vector(l, at), sums);
         }
     }
-    let rest = (n_whole..a.len()).map(|i| a[i] * b[i] * c.get(i));
+    let rest = (n_whole..a.len()).map(|i| a[i] * b.get(i) * c.get(i));
     l.sum(sums) + rest.sum::<f32>()
 }
 
@@ -191,7 +195,7 @@ mod tests {
                     rms_norm_forward(&pool, x, &weight, 1e-2, FactorsMut::Floats(&mut out), &mut inverses);
                     let (mut dx, mut d_weight) = (vec![1.0; n_rows * n], vec![2.0; n]);
                     let to = FactorsMut::Floats(&mut dx);
-                    rms_norm_backward(&pool, x, &weight, &inverses, &dy, to, Store::Add, &mut d_weight);
+                    rms_norm_backward(&pool, x, &weight, &inverses, Some(&dy), to, Store::Add, &mut d_weight);
                     [out, inverses, dx, d_weight]
                 };
                 let of_halves = passes(halves.get(n_rows * n, Precision::Bf16));
@@ -228,11 +232,25 @@ mod tests {
                     Factors::Floats(&x),
                     &weight,
                     &inverses,
-                    &dy,
+                    Some(&dy),
                     to,
                     Store::Add,
                     &mut d_weight,
                 );
+                let (mut in_place, mut d_weight_in_place) = (dy.clone(), vec![2.0; n]);
+                let (to, d) = (FactorsMut::Floats(&mut in_place), &mut d_weight_in_place);
+                rms_norm_backward(
+                    &pool,
+                    Factors::Floats(&x),
+                    &weight,
+                    &inverses,
+                    None,
+                    to,
+                    Store::Replace,
+                    d,
+                );
+                assert!(in_place.iter().zip(&dx).all(|(x, y)| (x + 1.0 - y).abs() < 1e-6 * (1.0 + x.abs())));
+                assert_eq!(d_weight_in_place, d_weight);
                 let loss = |x: &[f64], w: &[f64]| -> f64 {
                     expected(x, w, 1e-2).iter().zip(&wide_dy).map(|(x, d)| x * d).sum()
                 };

@@ -190,13 +190,13 @@ impl Shape<'_> {
         &self,
         len: usize,
         to: &'a mut FactorRoom,
-        floats: &mut Vec<f32>,
+        floats: &mut [f32],
         write: impl FnOnce(&mut [f32]),
     ) -> Factors<'a> {
         match to.room(len, self.stored) {
             FactorsMut::Floats(to) => write(to),
             to @ FactorsMut::Halves(_) => {
-                let floats = room(floats, len);
+                let floats = &mut floats[..len];
                 write(floats);
                 kernels::copy(self.pool, floats, to);
             }
@@ -211,7 +211,7 @@ impl Shape<'_> {
         post: Option<(&mut Normed, &[f32])>,
         x: &mut [f32],
         update: &mut Vec<f32>,
-        floats: &mut Vec<f32>,
+        floats: &mut [f32],
     ) {
         if post.is_none() && self.residual_scale == 1.0 {
             projection.forward(self.by, from, (x, Store::Add), low);
@@ -240,7 +240,7 @@ impl Shape<'_> {
         n_heads: usize,
         rope: Option<(&RopeTable, &[u32])>,
         to: &'a mut FactorRoom,
-        floats: &mut Vec<f32>,
+        floats: &mut [f32],
     ) -> Factors<'a> {
         let inverses = room(inverses, plain.len() / norm.len());
         self.written(plain.len(), to, floats, |out| {
@@ -267,7 +267,7 @@ impl Shape<'_> {
         d_norm: &mut [f32],
     ) -> Factors<'a> {
         let dx = to.room(d.len(), self.stored);
-        kernels::rms_norm_backward(self.pool, x, norm, inverses, d, dx, Store::Replace, d_norm);
+        kernels::rms_norm_backward(self.pool, x, norm, inverses, Some(d), dx, Store::Replace, d_norm);
         to.get(d.len(), self.stored)
     }
 
@@ -305,7 +305,7 @@ impl Shape<'_> {
         match norm {
             Some((norm, d_norm)) => {
                 let dx = FactorsMut::Floats(dx);
-                kernels::rms_norm_backward(self.pool, x, norm, inverses, dh, dx, Store::Add, d_norm);
+                kernels::rms_norm_backward(self.pool, x, norm, inverses, Some(dh), dx, Store::Add, d_norm);
             }
             None => kernels::add(self.pool, dx, dh),
         }
@@ -365,6 +365,7 @@ impl Model {
         let mut buffers = std::mem::take(&mut self.room);
         let Room { x, h, inverses, qk_inverses, update, wide, narrow, floats, .. } = &mut buffers;
         let x = &mut x[..n_rows * n_embd];
+        let floats = room(floats, n_rows * n_embd.max(n_ff).max(q_dim));
         let pre = |role| of.maybe(role).filter(|_| s.has_pre());
         let rope = self.rope_of(layer_idx).map(|rope| (&rope.there, batch.positions));
 
@@ -454,7 +455,7 @@ impl Model {
         let mut buffers = std::mem::take(&mut self.room);
         #[rustfmt::skip] // one name after the other
         let Room {
-            dx, h, inverses, qk_inverses, update, wide, narrow, d_update, floats, d_low, unused, ..
+            dx, h, inverses, qk_inverses, update, wide, narrow, floats, d_low, unused, ..
         } = &mut buffers;
         let mut d_of = LayerGradient { gradient, layer_idx, unused };
         let len = n_rows * n_embd;
@@ -469,7 +470,7 @@ impl Model {
             ($normed:expr, $role:expr) => {{
                 let norm = s.has_post().then(|| of.get($role));
                 let post = norm.map(|norm| (&$normed, norm, d_of.norm($role, norm.len())));
-                s.update_backward(dx, post, update, d_update)
+                s.update_backward(dx, post, update, narrow)
             }};
         }
 
@@ -501,19 +502,6 @@ impl Model {
         let d_attn_update = update_backward!(tape.attn_update, TensorRole::PostAttnNorm);
         let (q_len, k_len) = (n_rows * q_dim, n_rows * k_dim);
         let (heads, kv_heads) = (s.layer.n_heads, s.layer.n_kv_heads);
-        let [plain_q, plain_k] =
-            [(&tape.q, q_len), (&tape.k, k_len)].map(|(kept, len)| kept.get(len, s.stored));
-        let rope = self.rope_of(layer_idx);
-        let [of_q, of_k] = qk_inverses;
-        let [q, k] = if qk_norm {
-            let there = rope.map(|rope| (&rope.there, batch.positions));
-            [
-                s.heads(plain_q, (of.get(TensorRole::AttnQNorm), of_q), heads, there, wide, floats),
-                s.heads(plain_k, (of.get(TensorRole::AttnKNorm), of_k), kv_heads, there, narrow, floats),
-            ]
-        } else {
-            [plain_q, plain_k]
-        };
         let attn = tape.attn.get(q_len, s.stored);
         // What comes out of the projections takes the place of what came out of attention.
         let (first, rest) = room(floats, q_len.max(len) + q_len + 2 * k_len).split_at_mut(q_len.max(len));
@@ -523,6 +511,19 @@ impl Model {
         let role = TensorRole::AttnOutput;
         let into = Some((&mut *d_attn, Store::Replace));
         of.linear(role, q_dim, n_embd).backward(s.by, attn, d_attn_update, into, low!(role), d_of.gradient);
+        let [plain_q, plain_k] =
+            [(&tape.q, q_len), (&tape.k, k_len)].map(|(kept, len)| kept.get(len, s.stored));
+        let rope = self.rope_of(layer_idx);
+        let [of_q, of_k] = qk_inverses;
+        let [q, k] = if qk_norm {
+            let there = rope.map(|rope| (&rope.there, batch.positions));
+            [
+                s.heads(plain_q, (of.get(TensorRole::AttnQNorm), of_q), heads, there, wide, dq),
+                s.heads(plain_k, (of.get(TensorRole::AttnKNorm), of_k), kv_heads, there, narrow, dk),
+            ]
+        } else {
+            [plain_q, plain_k]
+        };
         let v = tape.v.get(k_len, s.stored);
         let log_sums = &tape.log_sums[..n_rows * heads];
         let shape = s.attention(attn_scale, batch);
@@ -545,7 +546,7 @@ impl Model {
         } else {
             [s.factors(dq, wide), s.factors(dk, narrow)]
         };
-        let d_v = s.factors(dv, d_update);
+        let d_v = s.factors(dv, &mut tape.v);
         let x = tape.x.get(len, s.stored);
         let norm = of.maybe(TensorRole::AttnNorm).filter(|_| s.has_pre());
         let h_attn = s.normalised(x, norm, h, inverses);

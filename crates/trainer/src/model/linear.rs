@@ -22,8 +22,26 @@ pub(super) struct Linear<'a> {
     n_out: usize,
     /// `[n_out, n_in]`
     weight: RightSide<'a>,
-    /// A `[rank, n_in]`, B `[n_out, rank]`, and what B · A is multiplied by.
-    lora: Option<([&'a [f32]; 2], f32)>,
+    adapter: Option<Adapter<'a>>,
+}
+
+/// What is learnt beside a matrix that stays.
+#[derive(Clone, Copy)]
+struct Adapter<'a> {
+    rank: usize,
+    /// `[rank, n_in]`
+    a: Matrix<'a>,
+    /// `[n_out, rank]`
+    b: Matrix<'a>,
+    /// What B · A is multiplied by.
+    factor: f32,
+}
+
+impl Adapter<'_> {
+    /// What lies between A and B.
+    fn low<'b>(&self, kept: &'b [f32], n_rows: usize) -> Matrix<'b> {
+        Matrix::new(&kept[..n_rows * self.rank], n_rows, self.rank)
+    }
 }
 
 impl<'a> Linear<'a> {
@@ -36,8 +54,12 @@ impl<'a> Linear<'a> {
         n_out: usize,
     ) -> Linear<'a> {
         let weight = weights.matrix(role, Some(layer_idx), n_out, n_in);
-        let lora = weights.learnt.lora(role, Some(layer_idx)).map(|pair| (pair, weights.lora_factor));
-        Linear { role, layer_idx, n_in, n_out, weight, lora }
+        let adapter = weights.learnt.lora(role, Some(layer_idx)).map(|[a, b]| {
+            let rank = a.len() / n_in;
+            let (a, b) = (Matrix::new(a, rank, n_in), Matrix::new(b, n_out, rank));
+            Adapter { rank, a, b, factor: weights.lora_factor }
+        });
+        Linear { role, layer_idx, n_in, n_out, weight, adapter }
     }
 
     /// out (+)= x · wᵀ; x: `[n_rows, n_in]`, out: `[n_rows, n_out]`. An adapter's part between A and B is kept in `low`.
@@ -50,20 +72,16 @@ impl<'a> Linear<'a> {
     ) {
         by.product(Matrix::of(x, by.n_rows, self.n_in), self.weight.transposed(), out, into);
         self.keep_low(by, x, low);
-        if let Some(([_, b], _)) = self.lora {
-            let rank = b.len() / self.n_out;
-            let low = Matrix::new(&low[..by.n_rows * rank], by.n_rows, rank);
-            by.product(low, Matrix::new(b, self.n_out, rank).transposed(), out, Store::Add);
+        if let Some(adapter) = self.adapter {
+            by.product(adapter.low(low, by.n_rows), adapter.b.transposed(), out, Store::Add);
         }
     }
 
     /// As [`Linear::forward`], of which nothing is wanted but what it keeps.
     pub(super) fn keep_low(&self, by: Products<'_>, x: Factors<'_>, low: &mut Vec<f32>) {
-        let Some(([a, _], factor)) = self.lora else { return };
-        let rank = a.len() / self.n_in;
+        let Some(Adapter { a, rank, factor, .. }) = self.adapter else { return };
         let low = room(low, by.n_rows * rank);
-        let (x, a) = (Matrix::of(x, by.n_rows, self.n_in), Matrix::new(a, rank, self.n_in));
-        by.product(x, a.transposed(), low, Store::Replace);
+        by.product(Matrix::of(x, by.n_rows, self.n_in), a.transposed(), low, Store::Replace);
         kernels::scale(by.pool, low, factor);
     }
 
@@ -94,20 +112,16 @@ impl<'a> Linear<'a> {
     ) {
         by.product(Matrix::of(dy, by.n_rows, self.n_out), self.weight, dx, into);
         self.low_gradient(by, dy, low);
-        if let Some(([a, _], _)) = self.lora {
-            let rank = a.len() / self.n_in;
-            let d_low = Matrix::new(&low.gradient[..by.n_rows * rank], by.n_rows, rank);
-            by.product(d_low, Matrix::new(a, rank, self.n_in), dx, Store::Add);
+        if let Some(adapter) = self.adapter {
+            by.product(adapter.low(low.gradient, by.n_rows), adapter.a, dx, Store::Add);
         }
     }
 
     /// What comes back to between A and B.
     fn low_gradient(&self, by: Products<'_>, dy: Factors<'_>, low: &mut LowRank<'_>) {
-        let Some(([_, b], factor)) = self.lora else { return };
-        let rank = b.len() / self.n_out;
+        let Some(Adapter { b, rank, factor, .. }) = self.adapter else { return };
         let d_low = room(low.gradient, by.n_rows * rank);
-        let dy = Matrix::of(dy, by.n_rows, self.n_out);
-        by.product(dy, Matrix::new(b, self.n_out, rank), d_low, Store::Replace);
+        by.product(Matrix::of(dy, by.n_rows, self.n_out), b, d_low, Store::Replace);
         kernels::scale(by.pool, d_low, factor);
     }
 
@@ -124,13 +138,10 @@ impl<'a> Linear<'a> {
         if let Some(dw) = gradient.get_mut(self.role, Some(self.layer_idx)) {
             by.product(dy.transposed(), x, dw, Store::Add);
         }
-        let Some(([a, _], _)) = self.lora else { return };
-        let rank = a.len() / self.n_in;
+        let Some(adapter) = self.adapter else { return };
         let [da, db] = gradient.lora_mut(self.role, Some(self.layer_idx)).expect("as the parameters");
-        let kept = Matrix::new(&low.kept[..by.n_rows * rank], by.n_rows, rank);
-        by.product(dy.transposed(), kept, db, Store::Add);
-        let d_low = Matrix::new(&low.gradient[..by.n_rows * rank], by.n_rows, rank);
-        by.product(d_low.transposed(), x, da, Store::Add);
+        by.product(dy.transposed(), adapter.low(low.kept, by.n_rows), db, Store::Add);
+        by.product(adapter.low(low.gradient, by.n_rows).transposed(), x, da, Store::Add);
     }
 }
 

@@ -6,14 +6,12 @@ use weights::{ModelConfig, TensorRole};
 use super::{Model, TokenBatch, Weights, room};
 use crate::parameters::Parameters;
 
-/// Numbers between the stream and the loss that exist at a time, if they can: 64 MB.
-const MAX_FLOATS: usize = 16 << 20;
+/// Logits that exist at a time, if a row has no more: 56 MB. For each such part the output matrix is packed anew.
+const MAX_LOGITS: usize = 14 << 20;
 
-/// Of how many of `n_rows` rows logits exist at a time, beside `n_floats` other numbers. For each such part the output
-/// matrix is packed anew.
-pub(crate) fn logit_rows(n_floats: usize, vocab_size: usize, n_rows: usize) -> usize {
-    let n_logits = MAX_FLOATS.saturating_sub(n_floats).max(MAX_FLOATS / 2);
-    (n_logits / vocab_size).clamp(1, n_rows.max(1))
+/// Of how many of `n_rows` rows logits exist at a time.
+pub(crate) fn logit_rows(vocab_size: usize, n_rows: usize) -> usize {
+    (MAX_LOGITS / vocab_size).clamp(1, n_rows.max(1))
 }
 
 impl Model {
@@ -55,8 +53,11 @@ impl Model {
         let h = buffers.h.get(len, stored);
         // The gradient of a logit is that of what it is scaled to, scaled likewise.
         let factors: Vec<f32> = weights.iter().map(|weight| weight * config.logit_scale).collect();
-        let step = logit_rows(len, n_vocab, counted.len());
-        let (dh, logits) = room(&mut buffers.floats, len + step * n_vocab).split_at_mut(len);
+        // The gradient of what the product reads, and then, in its place, of the stream.
+        let dx = room(&mut buffers.dx, n_rows * n_embd);
+        let dh = if all_count { &mut *dx } else { room(d_gathered, len) };
+        let step = logit_rows(n_vocab, counted.len());
+        let logits = room(&mut buffers.floats, step * n_vocab);
         for first in (0..counted.len()).step_by(step) {
             let rows = first..counted.len().min(first + step);
             let part = rows.start * n_embd..rows.end * n_embd;
@@ -80,10 +81,8 @@ impl Model {
                 Some(d_norm) => d_norm,
                 None => room(&mut buffers.unused, n_embd),
             };
-            let dx = room(&mut buffers.dx, n_rows * n_embd);
-            let into = if all_count { &mut *dx } else { room(d_gathered, len) };
-            let into = FactorsMut::Floats(into);
-            kernels::rms_norm_backward(pool, x, norm, inverses, dh, into, Store::Replace, d_norm);
+            let in_place = FactorsMut::Floats(&mut *dh);
+            kernels::rms_norm_backward(pool, x, norm, inverses, None, in_place, Store::Replace, d_norm);
             if !all_count {
                 dx.fill(0.0);
                 for (d, row) in d_gathered[..len].chunks_exact(n_embd).zip(&counted) {

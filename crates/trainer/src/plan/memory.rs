@@ -133,25 +133,23 @@ fn shared_per_row(config: &ModelConfig, layer: &LayerConfig, format: NumberForma
     let is_rounded = format != NumberFormat::Single;
     let if_copied = |copied: bool, dim| if copied || is_rounded { dim } else { 0 };
     let wide = n_ff.max(if_copied(qk_inverses > 0, q_dim));
-    let narrow = if_copied(qk_inverses > 0, k_dim);
-    let d_update = if_copied(has_post, n_embd).max(if_copied(false, k_dim));
+    let narrow = if_copied(has_post, n_embd).max(if_copied(qk_inverses > 0, k_dim));
     let update = if has_post || config.residual_scale != 1.0 { n_embd } else { 0 };
-    Numbers { factors: n_embd + wide + narrow + d_update, floats: 2 * n_embd + update + qk_inverses + 2 }
+    Numbers { factors: n_embd + wide + narrow, floats: 2 * n_embd + update + qk_inverses + 2 }
 }
 
-/// Numbers in single precision that are never needed at one time: logits and the gradient behind them, what projections
-/// give before it is rounded, and gradients within a layer.
+/// Numbers in single precision that are never needed at one time: logits, what projections give before it is rounded, and
+/// gradients within a layer.
 fn floats(config: &ModelConfig, n_rows: u64) -> u64 {
     let of_layer = |layer: &LayerConfig| {
         let attention = layer.q_dim().max(config.n_embd) + layer.q_dim() + 2 * layer.k_dim();
         layer.n_ff.max(attention) as u64
     };
-    let n_stream = n_rows.saturating_mul(config.n_embd as u64);
     let fits = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let n_logit_rows = logit_rows(fits(n_stream), config.vocab_size, fits(n_rows)) as u64;
-    let of_output = n_stream.saturating_add(n_logit_rows.saturating_mul(config.vocab_size as u64));
+    let logits =
+        (logit_rows(config.vocab_size, fits(n_rows)) as u64).saturating_mul(config.vocab_size as u64);
     let of_layers = config.layers.iter().map(of_layer).max().unwrap_or(0).saturating_mul(n_rows);
-    of_layers.max(of_output)
+    of_layers.max(logits)
 }
 
 #[cfg(test)]

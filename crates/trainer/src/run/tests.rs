@@ -294,4 +294,7 @@ fn a_run_that_ends_early_gives_its_best_weights() {
     assert_eq!(place.go("till then", &till_then, 2, &mut until(999)).unwrap(), Ending::Complete);
     let model = |name: &str| std::fs::read(place.folder.path().join(name).join("model.gguf")).unwrap();
     assert!(model("early") == model("till then"), "the weights of step {best_step}");
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    let best = place.checkpoints("early").join(BEST_FILE);
+    assert!(size(&best) < size(&checkpoint_path(&place.checkpoints("early"), n_steps)) / 2, "weights alone");
 }
