@@ -63,6 +63,8 @@ fn cases() -> Vec<Case> {
         case(230, 2, 1, 16, None, vec![0..200, 203..230]),
         case(110, 3, 3, 64, Some(7), vec![0..110]),
         case(300, 6, 2, 24, Some(120), vec![0..1, 1..300]),
+        // Longer than what a product sums up at once, most of which the last queries do not see.
+        case(600, 2, 1, 8, Some(7), vec![0..600]),
     ]
 }
 
