@@ -35,7 +35,7 @@ if [ -z "${LLAMA_SERVER:-}" ] && [ ! -x "$llama/build/bin/llama-server" ]; then
 fi
 export LLAMA_SERVER="${LLAMA_SERVER:-$llama/build/bin/llama-server}"
 case " $* " in
-  *" training "* | *" lora "* | *" all "*)
+  *" training "* | *" lora "* | *" quality "* | *" all "*)
     torch="$cache/bench-torch-venv"
     if [ -z "${TORCH_PYTHON:-}" ] && ! "$torch/bin/python" -c 'import torch, peft' 2>/dev/null; then
       echo "fetching PyTorch (five gigabytes, once)" >&2

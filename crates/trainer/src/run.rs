@@ -260,6 +260,7 @@ impl Run<'_> {
         let settings = training.settings().clone();
         let mut last_save = Instant::now();
         let mut is_done = training.state().is_done;
+        let mut ends_early = false;
         while training.state().step < settings.n_steps && !is_done && !watcher.has_enough {
             let start = Instant::now();
             let report = training.step();
@@ -292,10 +293,7 @@ impl Run<'_> {
                 let has_patience = self.look(training, &mut watcher)?;
                 training.state_mut().seconds += start.elapsed().as_secs_f64();
                 if !has_patience {
-                    let best = self.best_weights(training)?;
-                    let best_step = best.map_or(step, |_| training.state().best_step);
-                    watcher.tell(Event::StoppedEarly { step, best_step })?;
-                    is_done = true;
+                    (is_done, ends_early) = (true, true);
                     continue;
                 }
             }
@@ -307,13 +305,17 @@ impl Run<'_> {
         }
         let (step, seconds) = (training.state().step, training.state().seconds);
         training.state_mut().is_done = is_done || step >= settings.n_steps;
+        let best = if training.state().is_done { self.best_weights(training)? } else { None };
+        if ends_early {
+            let best_step = if best.is_some() { training.state().best_step } else { step };
+            watcher.tell(Event::StoppedEarly { step, best_step })?;
+        }
         self.save(training)?;
         if !training.state().is_done {
             watcher.tell(Event::Saved { step })?;
             return Ok(Ending::Interrupted);
         }
         let path = self.folder.join(self.outcome.file_name());
-        let best = self.best_weights(training)?;
         let (config, parameters) = (training.config(), best.as_ref().unwrap_or(training.parameters()));
         match self.outcome {
             Outcome::Model(ty) => write_model(&path, &self.header, config, parameters, ty)?,

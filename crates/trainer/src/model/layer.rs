@@ -158,21 +158,10 @@ impl Shape<'_> {
         h: &'a mut FactorRoom,
         inverses: &mut [f32],
     ) -> Factors<'a> {
-        match (norm, x) {
-            (Some(norm), _) => {
-                kernels::rms_norm_forward(
-                    self.pool,
-                    x,
-                    norm,
-                    self.eps,
-                    h.room(x.len(), self.stored),
-                    inverses,
-                );
-                h.get(x.len(), self.stored)
-            }
-            (None, Factors::Floats(x)) => self.factors(x, h),
-            (None, Factors::Halves(_)) => x,
-        }
+        let Some(norm) = norm else { return x };
+        let to = h.room(x.len(), self.stored);
+        kernels::rms_norm_forward(self.pool, x, norm, self.eps, to, inverses);
+        h.get(x.len(), self.stored)
     }
 
     /// Numbers as a product reads them.
@@ -371,7 +360,8 @@ impl Model {
 
         kernels::copy(pool, x, tape.x.room(x.len(), s.stored));
         let inverses = room(inverses, n_rows);
-        let h_attn = s.normalised(Factors::Floats(x), pre(TensorRole::AttnNorm), h, inverses);
+        let plain = if s.has_pre() { Factors::Floats(x) } else { tape.x.get(x.len(), s.stored) };
+        let h_attn = s.normalised(plain, pre(TensorRole::AttnNorm), h, inverses);
         let (heads, kv_heads) = (s.layer.n_heads, s.layer.n_kv_heads);
         let [plain_q, plain_k, v] = [
             (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, &mut tape.q, heads),
@@ -410,7 +400,8 @@ impl Model {
         s.add_to_stream(made, post, x, update, floats);
 
         kernels::copy(pool, x, tape.x_between.room(x.len(), s.stored));
-        let h = s.normalised(Factors::Floats(x), pre(TensorRole::FfnNorm), h, inverses);
+        let plain = if s.has_pre() { Factors::Floats(x) } else { tape.x_between.get(x.len(), s.stored) };
+        let h = s.normalised(plain, pre(TensorRole::FfnNorm), h, inverses);
         let [gate, up] =
             [(TensorRole::FfnGate, &mut tape.gate), (TensorRole::FfnUp, &mut tape.up)].map(|(role, to)| {
                 let low = &mut tape.low[place(role)];
