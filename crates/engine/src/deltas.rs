@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kernels::{Activations, MAX_MATRICES, PackedMatrix, Pool, WeightType};
+use kernels::{Activations, MAX_MATRICES, Operand, PackedMatrix, Pool, WeightType};
 use weights::{Adapter, LoraPair, ModelConfig, ScaledAdapter, TensorInfo};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -42,7 +42,7 @@ pub(crate) struct LowRank {
 impl LowRank {
     /// Room for so many numbers.
     pub(crate) fn new(len: usize) -> LowRank {
-        LowRank { rows: vec![0.0; len], activations: Activations::keeping(false, true) }
+        LowRank { rows: vec![0.0; len], activations: Activations::keeping(|operand| operand == Operand::F32) }
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -167,13 +167,11 @@ impl Model {
             up: vec![0.0; n_rows * n_ff_unfused],
             logits: vec![0.0; MAX_LOGIT_ROWS * config.vocab_size],
             activations: {
-                let needs = |operand| all_matrices(&layers, &output).any(|m| m.needs() == operand);
-                Activations::keeping(needs(Operand::Int8), needs(Operand::F32))
+                Activations::keeping(|operand| all_matrices(&layers, &output).any(|m| m.needs() == operand))
             },
             hidden: {
                 let down = || layers.iter().flat_map(|layer| layer.ffn.down.matrices());
-                let needs = |operand| down().any(|matrix| matrix.needs() == operand);
-                Activations::keeping(needs(Operand::Int8), needs(Operand::F32))
+                Activations::keeping(|operand| down().any(|matrix| matrix.needs() == operand))
             },
             low: LowRank::new({
                 let ranks =

@@ -12,6 +12,8 @@ use weights::Gguf;
 
 /// The most that a float model's log-probability may be off, in nats.
 const MAX_DIFFERENCE: f32 = 0.01;
+/// The same where activations are rounded to bf16 too, as in llama.cpp, which is off by 0.012 to 0.062 on these files.
+const MAX_BF16_DIFFERENCE: f32 = 0.07;
 /// The most that a quantised model's mean KL divergence may be of llama.cpp's on the same file.
 const MAX_KL_RATIO: f64 = 1.1;
 
@@ -53,13 +55,17 @@ fn float_models_of_every_architecture_agree_with_the_reference() {
             assert_eq!(found.len(), golden.log_probs.len());
             let differences = found.iter().zip(&golden.log_probs).map(|(a, b)| (a - b).abs());
             let worst = differences.fold(0.0, f32::max);
-            if worst.is_nan() || worst > MAX_DIFFERENCE {
-                let model = model.file_name().unwrap().display();
-                misses.push(format!("{model} against {}, {isa:?}: {worst} nats off", golden.name));
+            let model = model.file_name().unwrap().to_str().unwrap();
+            let is_rounded = model.ends_with("-bf16.gguf") && isa.has_bf16();
+            let allowed = if is_rounded { MAX_BF16_DIFFERENCE } else { MAX_DIFFERENCE };
+            if worst.is_nan() || worst > allowed {
+                let line =
+                    format!("{model} against {}, {isa:?}: {worst} nats off, allowed {allowed}", golden.name);
+                misses.push(line);
             }
         }
     }
-    assert!(misses.is_empty(), "more than {MAX_DIFFERENCE}:\n{}", misses.join("\n"));
+    assert!(misses.is_empty(), "{}", misses.join("\n"));
 }
 
 #[test]

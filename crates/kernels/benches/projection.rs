@@ -85,10 +85,9 @@ fn stream(pool: &Pool, ty: WeightType, n_rows: usize, n_cols: usize) {
 fn tokens(pool: &Pool, ty: WeightType, n_rows: usize, n_cols: usize) {
     let mat = matrix(pool, ty, n_rows, n_cols);
     print!("  {:5} {:12}", ty.name(), format!("{n_rows}x{n_cols}"));
-    let quantised = ty.block_len() > 1;
     for n_tokens in [1, 2, 4, 8, 16, 32, 128, 512] {
         let x: Vec<f32> = (0..n_tokens * n_cols).map(|i| (i % 113) as f32 - 56.0).collect();
-        let mut activations = Activations::keeping(quantised, !quantised);
+        let mut activations = Activations::keeping(|operand| operand == mat.needs());
         let mut out = vec![0.0; n_tokens * n_rows];
         let repeats = (60_000_000 / (n_tokens * n_rows * n_cols)).clamp(1, 40);
         let seconds = best_of(20, || {

@@ -11,12 +11,16 @@
 //! | [T] | sums of q over columns 0..16 and 16..32, i16 each: what offsets of weights multiply with |
 //!
 //! so that a tile reads one stream with constant distances. For the tiles of AMX the columns lie token by token,
-//! `[T][8]`; the rest is the same. Beside it, for float weights, `[n_cols][T]` f32, where a panel of more than
-//! [`MAX_WIDTH`] tokens counts as several ([`Panel::narrow`]).
+//! `[T][8]`; the rest is the same.
+//!
+//! Beside it, for float weights, `[n_cols][T]` f32, where a panel of more than [`MAX_WIDTH`] tokens counts as several
+//! ([`Panel::narrow`]), and for weights that meet bf16 the tokens' rows, [`row_words`] apart.
 //! How tokens are cut into panels never changes a token's numbers.
 #![allow(unsafe_code)]
 
-use crate::aligned::AlignedWords;
+use half::bf16;
+
+use crate::aligned::{AlignedWords, LINE};
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
 use crate::elementwise::{gelu_of, silu_of};
@@ -50,13 +54,22 @@ pub enum Gate {
 pub struct Activations {
     keep_int8: bool,
     keep_f32: bool,
-    /// Whether the rows at hand are there as f32 too.
-    has_f32: bool,
+    keep_bf16: bool,
+    /// Whether the rows at hand are there as int8 alone.
+    is_int8_alone: bool,
     isa: Option<Isa>,
     n_tokens: usize,
     n_cols: usize,
     words: AlignedWords,
     floats: Vec<f32>,
+    pairs: AlignedWords,
+}
+
+/// Rooms for the rows at hand; those of forms that are not kept are empty.
+struct Rooms<'a> {
+    words: Disjoint<'a, u32>,
+    floats: Disjoint<'a, f32>,
+    pairs: Disjoint<'a, u32>,
 }
 
 /// Tokens `first .. first + width`.
@@ -78,12 +91,17 @@ impl Panel {
 impl Activations {
     /// Room for inputs of every kind of matrix.
     pub fn new() -> Activations {
-        Activations::keeping(true, true)
+        Activations::keeping(|_| true)
     }
 
-    /// Room for inputs of quantised matrices (`int8`), of float matrices (`f32`), or of both.
-    pub fn keeping(int8: bool, f32: bool) -> Activations {
-        Activations { keep_int8: int8, keep_f32: f32, ..Activations::default() }
+    /// Room for inputs of matrices that need certain forms.
+    pub fn keeping(is_needed: impl Fn(Operand) -> bool) -> Activations {
+        Activations {
+            keep_int8: is_needed(Operand::Int8),
+            keep_f32: is_needed(Operand::F32),
+            keep_bf16: is_needed(Operand::Bf16),
+            ..Activations::default()
+        }
     }
 
     /// Number of rows.
@@ -152,16 +170,13 @@ impl Activations {
 
     fn fill<S: Source>(&mut self, pool: &Pool, n_tokens: usize, n_cols: usize, source: S) {
         let isa = pool.isa();
-        let (words, floats) = self.begin(isa, n_tokens, n_cols, self.keep_f32);
+        let rooms = self.begin(isa, n_tokens, n_cols, false);
         let n_panels = n_panels(isa, n_tokens);
         let fill_panel = |panel_idx: usize| {
             let panel = panel(isa, n_tokens, panel_idx);
             for token in 0..panel.width {
                 let place = Place { width: panel.width, token, is_by_token: is_by_token(isa, n_tokens) };
-                run_on(
-                    isa,
-                    FillRow { source: &source, words: &words, floats: &floats, panel, place, n_cols },
-                );
+                run_on(isa, FillRow { source: &source, rooms: &rooms, panel, place, n_cols });
             }
         };
         if n_tokens * n_cols <= SERIAL_LEN {
@@ -171,32 +186,30 @@ impl Activations {
         }
     }
 
-    /// Room for rows of another shape: the words of all panels, and their floats if these are wanted too.
-    fn begin(
-        &mut self,
-        isa: Isa,
-        n_tokens: usize,
-        n_cols: usize,
-        has_f32: bool,
-    ) -> (Disjoint<'_, u32>, Disjoint<'_, f32>) {
-        (self.isa, self.n_tokens, self.n_cols, self.has_f32) = (Some(isa), n_tokens, n_cols, has_f32);
+    /// Room for rows of another shape.
+    fn begin(&mut self, isa: Isa, n_tokens: usize, n_cols: usize, is_int8_alone: bool) -> Rooms<'_> {
+        (self.isa, self.n_tokens, self.n_cols) = (Some(isa), n_tokens, n_cols);
+        self.is_int8_alone = is_int8_alone;
         // Only float matrices can have rows that are not whole blocks.
         let n_words = if self.has_int8() { n_tokens * n_cols / BLOCK_LEN * BLOCK_WORDS } else { 0 };
-        let n_floats = if has_f32 { n_tokens * n_cols } else { 0 };
+        let n_floats = if self.has_f32() { n_tokens * n_cols } else { 0 };
+        let n_pairs = if self.has_bf16() { n_tokens * row_words(n_cols) } else { 0 };
         self.words.at_least(n_words + TILE_SLACK);
+        self.pairs.at_least(n_pairs);
         if self.floats.len() < n_floats {
             self.floats.resize(n_floats, 0.0);
         }
-        (
-            Disjoint::new(&mut self.words.as_mut_slice()[..n_words]),
-            Disjoint::new(&mut self.floats[..n_floats]),
-        )
+        Rooms {
+            words: Disjoint::new(&mut self.words.as_mut_slice()[..n_words]),
+            floats: Disjoint::new(&mut self.floats[..n_floats]),
+            pairs: Disjoint::new(&mut self.pairs.as_mut_slice()[..n_pairs]),
+        }
     }
 
     /// Room for rows that are filled as int8 alone: the words of all panels.
     pub(crate) fn begin_int8(&mut self, isa: Isa, n_tokens: usize, n_cols: usize) -> Disjoint<'_, u32> {
         assert!(self.keep_int8 && n_cols.is_multiple_of(BLOCK_LEN), "int8 must be kept, in whole blocks");
-        self.begin(isa, n_tokens, n_cols, false).0
+        self.begin(isa, n_tokens, n_cols, true).words
     }
 
     pub(crate) fn isa(&self) -> Option<Isa> {
@@ -213,7 +226,11 @@ impl Activations {
     }
 
     pub(crate) fn has_f32(&self) -> bool {
-        self.has_f32
+        self.keep_f32 && !self.is_int8_alone
+    }
+
+    pub(crate) fn has_bf16(&self) -> bool {
+        self.keep_bf16 && !self.is_int8_alone && self.n_cols.is_multiple_of(2)
     }
 
     /// Bytes of 32 columns of a token.
@@ -221,6 +238,7 @@ impl Activations {
         match operand {
             Operand::Int8 => BLOCK_WORDS * size_of::<u32>(),
             Operand::F32 => BLOCK_LEN * size_of::<f32>(),
+            Operand::Bf16 => BLOCK_LEN * size_of::<u16>(),
         }
     }
 
@@ -238,6 +256,19 @@ impl Activations {
     pub(crate) fn floats_of(&self, panel: Panel) -> &[f32] {
         &self.floats[panel.first * self.n_cols..][..panel.width * self.n_cols]
     }
+
+    /// The rows of a panel as bf16: `[width, row_words]`, the first n_cols / 2 words of each.
+    pub(crate) fn pairs_of(&self, panel: Panel) -> &[u32] {
+        let row_words = row_words(self.n_cols);
+        &self.pairs.as_slice()[panel.first * row_words..][..panel.width * row_words]
+    }
+}
+
+/// Words from a token's row of bf16 to the next: a line more than the row has, so that rows whose length is a power of
+/// two do not meet in the same few places of a cache.
+pub(crate) const fn row_words(n_cols: usize) -> usize {
+    const LINE_WORDS: usize = LINE / size_of::<u32>();
+    (n_cols / 2).next_multiple_of(LINE_WORDS) + LINE_WORDS
 }
 
 /// Most tokens of a panel: as many as the register tile of `isa` takes.
@@ -289,8 +320,7 @@ trait Source: Sync {
 
 struct FillRow<'a, S> {
     source: &'a S,
-    words: &'a Disjoint<'a, u32>,
-    floats: &'a Disjoint<'a, f32>,
+    rooms: &'a Rooms<'a>,
     panel: Panel,
     place: Place,
     n_cols: usize,
@@ -340,10 +370,11 @@ impl<S: Source> Kernel for FillRow<'_, S> {
         let Panel { first, width } = self.panel;
         let row = first + self.place.token;
         let known = self.source.row(l, row);
-        if self.words.len() > 0 {
+        let Rooms { words, floats, pairs } = self.rooms;
+        if words.len() > 0 {
             let per_token = self.n_cols / BLOCK_LEN * BLOCK_WORDS;
             // SAFETY: a panel is filled by one tile, and panels do not overlap.
-            let words = unsafe { self.words.range(first * per_token, width * per_token) };
+            let words = unsafe { words.range(first * per_token, width * per_token) };
             let mut not_finite = l.splat(0.0);
             for (block_idx, words) in words.chunks_exact_mut(width * BLOCK_WORDS).enumerate() {
                 let col = block_idx * BLOCK_LEN;
@@ -361,11 +392,11 @@ impl<S: Source> Kernel for FillRow<'_, S> {
                 }
             }
         }
-        if self.floats.len() > 0 {
+        if floats.len() > 0 {
             let narrow = self.panel.narrow().nth(self.place.token / MAX_WIDTH);
             let Panel { first, width } = narrow.expect("the token is in the panel");
             // SAFETY: as for the words.
-            let floats = unsafe { self.floats.range(first * self.n_cols, width * self.n_cols) };
+            let floats = unsafe { floats.range(first * self.n_cols, width * self.n_cols) };
             let mut buffer = [0.0; 16];
             let n_whole = self.n_cols - self.n_cols % L::N;
             for col in (0..n_whole).step_by(L::N) {
@@ -377,6 +408,23 @@ impl<S: Source> Kernel for FillRow<'_, S> {
             }
             for col in n_whole..self.n_cols {
                 floats[col * width + self.place.token % MAX_WIDTH] = self.source.element(row, col);
+            }
+        }
+        if pairs.len() > 0 {
+            let row_words = row_words(self.n_cols);
+            // SAFETY: a row is filled by one tile, and rows do not overlap.
+            let pairs = unsafe { pairs.range(row * row_words, row_words) };
+            let n_whole = self.n_cols - self.n_cols % L::N;
+            for col in (0..n_whole).step_by(L::N) {
+                // SAFETY: N columns from `col` on exist, and have their places in the row.
+                unsafe {
+                    let halves = pairs.as_mut_ptr().cast::<u16>().add(col);
+                    l.store_bf16(halves, self.source.vector(l, known, row, col));
+                }
+            }
+            for col in (n_whole..self.n_cols).step_by(2) {
+                let half = |col| u32::from(bf16::from_f32(self.source.element(row, col)).to_bits());
+                pairs[col / 2] = half(col) | half(col + 1) << 16;
             }
         }
     }

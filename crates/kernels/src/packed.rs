@@ -15,7 +15,8 @@
 //! of byte c of dword g / 4 likewise for six bits. The K types begin each eight blocks with their f16 scales,
 //! and have their 6-bit scales unpacked to bytes. No type grows by more than 3 %.
 //!
-//! Float types have no blocks: column by column, the group's rows side by side.
+//! Float types have no blocks: column by column, the group's rows side by side; bf16 that meets bf16 two columns of a
+//! row at a time.
 
 use half::bf16;
 
@@ -35,12 +36,26 @@ pub enum Operand {
     Int8,
     /// Activations as they are.
     F32,
+    /// Activations rounded to bf16, two columns in one multiplication.
+    Bf16,
+}
+
+impl Operand {
+    /// What a matrix of that shape multiplies with on that instruction set.
+    fn of(ty: WeightType, isa: Isa, n_cols: usize) -> Operand {
+        match ty {
+            WeightType::BF16 if isa.has_bf16() && n_cols.is_multiple_of(2) => Operand::Bf16,
+            WeightType::F32 | WeightType::F16 | WeightType::BF16 => Operand::F32,
+            _ => Operand::Int8,
+        }
+    }
 }
 
 /// A matrix of weights, `[n_rows, n_cols]`, in the layout of one instruction set; opaque.
 pub struct PackedMatrix {
     ty: WeightType,
     isa: Isa,
+    needs: Operand,
     n_rows: usize,
     n_cols: usize,
     layout: Layout,
@@ -146,6 +161,7 @@ impl PackedMatrix {
                 found: data.len(),
             });
         }
+        let needs = Operand::of(ty, pool.isa(), n_cols);
         let layout = Layout::new(ty, group_rows(pool.isa()));
         let group_bytes = layout.group_bytes(ty, n_cols);
         let n_groups = n_rows.div_ceil(layout.rows);
@@ -161,16 +177,23 @@ impl PackedMatrix {
                     let rows =
                         &data[first_row * row_bytes..(first_row + layout.rows).min(n_rows) * row_bytes];
                     let group = group_of(&shared, group_idx, group_bytes);
-                    if let Err(row) = pack_group(ty, &layout, rows, row_bytes, group) {
+                    if let Err(row) = pack_group(ty, needs, &layout, rows, row_bytes, group) {
                         first_bad.fetch_min(first_row + row, std::sync::atomic::Ordering::Relaxed);
                     }
                 }
             });
         }
         match first_bad.into_inner() {
-            usize::MAX => {
-                Ok(PackedMatrix { ty, isa: pool.isa(), n_rows, n_cols, layout, group_bytes, data: packed })
-            }
+            usize::MAX => Ok(PackedMatrix {
+                ty,
+                isa: pool.isa(),
+                needs,
+                n_rows,
+                n_cols,
+                layout,
+                group_bytes,
+                data: packed,
+            }),
             row => Err(KernelError::NonFinite { row }),
         }
     }
@@ -197,10 +220,7 @@ impl PackedMatrix {
 
     /// Which form of activations it multiplies with.
     pub fn needs(&self) -> Operand {
-        match self.ty {
-            WeightType::F32 | WeightType::F16 | WeightType::BF16 => Operand::F32,
-            _ => Operand::Int8,
-        }
+        self.needs
     }
 
     /// The weights of some rows, as [`crate::dequantize`] gives them: out `[rows.len(), n_cols]`.
@@ -226,9 +246,16 @@ impl PackedMatrix {
                 *w = f32::from_le_bytes([group[at], group[at + 1], group[at + 2], group[at + 3]]);
             }),
             WeightType::F16 => out.iter_mut().enumerate().for_each(|(i, w)| *w = f16_value(half(i))),
-            WeightType::BF16 => {
-                out.iter_mut().enumerate().for_each(|(i, w)| *w = bf16::from_le_bytes(half(i)).to_f32());
-            }
+            WeightType::BF16 => out.iter_mut().enumerate().for_each(|(i, w)| {
+                let bytes = match self.needs {
+                    Operand::Bf16 => {
+                        let at = 4 * (i / 2 * rows + r) + i % 2 * 2;
+                        [group[at], group[at + 1]]
+                    }
+                    _ => half(i),
+                };
+                *w = bf16::from_le_bytes(bytes).to_f32();
+            }),
             _ => out.chunks_exact_mut(BLOCK_LEN).enumerate().for_each(|(block_idx, out)| {
                 let block = PackedBlock::read(self.ty, &self.layout, group, block_idx, r);
                 // One rounding as in `dequantize`: d · (q − offset) for types without minimums.
@@ -341,6 +368,7 @@ impl PackedBlock {
 /// group, with a number that is not finite.
 fn pack_group(
     ty: WeightType,
+    needs: Operand,
     layout: &Layout,
     rows: &[u8],
     row_bytes: usize,
@@ -350,17 +378,26 @@ fn pack_group(
         return Err(row);
     }
     let is_full = layout.rows * row_bytes == rows.len();
-    match (ty, layout.rows) {
-        (WeightType::F32, 8) if is_full => interleave::<4, 8>(rows, row_bytes, group),
-        (WeightType::F32, 16) if is_full => interleave::<4, 16>(rows, row_bytes, group),
-        (WeightType::F16 | WeightType::BF16, 8) if is_full => interleave::<2, 8>(rows, row_bytes, group),
-        (WeightType::F16 | WeightType::BF16, 16) if is_full => interleave::<2, 16>(rows, row_bytes, group),
-        _ => pack_blocks(ty, layout, rows, row_bytes, group),
+    // Bytes of a row that stay together.
+    let width = if needs == Operand::Bf16 { 2 * ty.block_bytes() } else { ty.block_bytes() };
+    match (needs, width, layout.rows) {
+        (Operand::Int8, ..) => pack_blocks(ty, layout, rows, row_bytes, group),
+        (_, 4, 8) if is_full => interleave::<4, 8>(rows, row_bytes, group),
+        (_, 4, 16) if is_full => interleave::<4, 16>(rows, row_bytes, group),
+        (_, 2, 8) if is_full => interleave::<2, 8>(rows, row_bytes, group),
+        (_, 2, 16) if is_full => interleave::<2, 16>(rows, row_bytes, group),
+        _ => {
+            for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
+                for (i, part) in row.chunks_exact(width).enumerate() {
+                    group[(i * layout.rows + r) * width..][..width].copy_from_slice(part);
+                }
+            }
+        }
     }
     Ok(())
 }
 
-/// The blocks of up to `layout.rows` rows.
+/// The blocks of up to `layout.rows` rows of a quantised type.
 fn pack_blocks(ty: WeightType, layout: &Layout, rows: &[u8], row_bytes: usize, group: &mut [u8]) {
     let block_bytes = ty.block_bytes();
     let (super_bytes, n_rows) = (layout.header + layout.n_blocks * layout.block, layout.rows);
@@ -371,7 +408,7 @@ fn pack_blocks(ty: WeightType, layout: &Layout, rows: &[u8], row_bytes: usize, g
             let mut to = PackedRow { layout, r, n_rows, packed };
             match ty {
                 WeightType::F32 | WeightType::F16 | WeightType::BF16 => {
-                    to.packed[r * block_bytes..(r + 1) * block_bytes].copy_from_slice(block);
+                    unreachable!("float types have no blocks")
                 }
                 WeightType::Q4_0 => to.q4_0(&Block::read(block)),
                 WeightType::Q4_1 => to.q4_1(&Block::read(block)),

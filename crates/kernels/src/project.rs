@@ -119,7 +119,7 @@ impl<'a> Part<'a> {
     ) -> Part<'a> {
         check(pool, x, mat);
         assert_eq!(out.len(), x.n_tokens() * mat.n_rows(), "out must be [n_tokens, n_rows]");
-        let kernels = Kernels::of(pool.isa(), mat.weight_type());
+        let kernels = Kernels::of(mat);
         let (groups_per_tile, panels_per_tile) = tile_shape(pool, x, mat);
         // Whole sets of groups: one alone waits for its own sums.
         let groups_per_tile = groups_per_tile.next_multiple_of(kernels.n_groups);
@@ -148,6 +148,7 @@ fn check(pool: &Pool, x: &Activations, mat: &PackedMatrix) {
     let filled = match mat.needs() {
         Operand::Int8 => x.has_int8(),
         Operand::F32 => x.has_f32(),
+        Operand::Bf16 => x.has_bf16(),
     };
     assert!(filled, "{} weights need activations as {:?}", mat.weight_type().name(), mat.needs());
 }
@@ -282,12 +283,15 @@ unsafe fn multiply(
                 let kernel = kernels.get(panel.width, n_groups);
                 kernel(weights, mat.group_bytes(), n_headers, x.words_of(panel).as_ptr(), output);
             }
-            Operand::F32 => {
+            Operand::F32 | Operand::Bf16 => {
                 for part in panel.narrow() {
                     let first = output.first + (part.first - panel.first) * output.stride;
                     let kernel = kernels.get(part.width, n_groups);
-                    let floats = x.floats_of(part).as_ptr().cast();
-                    kernel(weights, mat.group_bytes(), mat.n_cols(), floats, &Output { first, ..*output });
+                    let x = match mat.needs() {
+                        Operand::Bf16 => x.pairs_of(part).as_ptr(),
+                        _ => x.floats_of(part).as_ptr().cast(),
+                    };
+                    kernel(weights, mat.group_bytes(), mat.n_cols(), x, &Output { first, ..*output });
                 }
             }
         }
@@ -365,9 +369,12 @@ struct Kernels {
 }
 
 impl Kernels {
-    fn of(isa: Isa, ty: WeightType) -> Kernels {
-        match (isa, ty) {
-            (_, WeightType::F32 | WeightType::F16 | WeightType::BF16) => float::kernels(isa, ty),
+    fn of(mat: &PackedMatrix) -> Kernels {
+        let ty = mat.weight_type();
+        match (mat.isa(), ty) {
+            #[cfg(target_arch = "x86_64")]
+            _ if mat.needs() == Operand::Bf16 => float::kernels_of_pairs(),
+            (isa, WeightType::F32 | WeightType::F16 | WeightType::BF16) => float::kernels(isa, ty),
             (Isa::Scalar, _) => scalar::kernels(ty),
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx2, _) => avx2::kernels(ty),

@@ -258,10 +258,13 @@ pub(crate) fn run_on_with_bf16<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
     #[cfg(target_arch = "x86_64")]
     if isa.has_bf16() {
         // SAFETY: asked just now.
-        return unsafe { avx512::enter_with_bf16(kernel) };
+        return unsafe { with_bf16(kernel) };
     }
     run_on(isa, kernel)
 }
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::enter_with_bf16 as with_bf16;
 
 #[cfg(test)]
 mod tests;

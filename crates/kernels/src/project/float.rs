@@ -1,10 +1,12 @@
-//! Float weights times float activations: rows in the lanes, column after column.
+//! Float weights times float activations: rows in the lanes, column after column, or bf16 by pairs of columns.
 #![allow(unsafe_code)]
 #![allow(clippy::needless_range_loop)] // tiles of registers are indexed alike everywhere
 
 use super::{Kernels, Output, TileKernel, fetch};
-use crate::activations::MAX_WIDTH;
+use crate::activations::{MAX_WIDTH, row_words};
 use crate::aligned::LINE;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::with_bf16;
 use crate::simd::{Kernel, Lanes, run_on};
 use crate::{Isa, WeightType};
 
@@ -102,15 +104,96 @@ impl<const TY: u8, const T: usize, const G: usize> Kernel for Tile<'_, TY, T, G>
                 }
             }
         }
-        for (g, acc) in acc.iter().enumerate() {
-            for (t, &acc) in acc.iter().enumerate() {
-                let mut buffer = [0.0; 16];
-                // SAFETY: the buffer holds the widest vector; the tile owns its rows of the output.
-                unsafe {
-                    l.store(buffer.as_mut_ptr(), acc);
-                    self.output.put(t, g * L::N, &buffer[..L::N]);
+        store(l, &acc, self.output);
+    }
+}
+
+/// Stores the sums of G groups of N rows and T tokens.
+#[inline(always)]
+fn store<L: Lanes, const T: usize, const G: usize>(l: L, acc: &[[L::V; T]; G], output: &Output<'_>) {
+    for (g, acc) in acc.iter().enumerate() {
+        for (t, &acc) in acc.iter().enumerate() {
+            let mut buffer = [0.0; 16];
+            // SAFETY: the buffer holds the widest vector; the tile owns its rows of the output.
+            unsafe {
+                l.store(buffer.as_mut_ptr(), acc);
+                output.put(t, g * L::N, &buffer[..L::N]);
+            }
+        }
+    }
+}
+
+/// The kernels for pairs of bf16, where [`Isa::has_bf16`].
+#[cfg(target_arch = "x86_64")]
+pub(super) fn kernels_of_pairs() -> Kernels {
+    macro_rules! widths {
+        ($g:literal) => {
+            [
+                pairs_tile::<1, $g> as TileKernel,
+                pairs_tile::<2, $g>,
+                pairs_tile::<3, $g>,
+                pairs_tile::<4, $g>,
+                pairs_tile::<5, $g>,
+                pairs_tile::<6, $g>,
+                pairs_tile::<7, $g>,
+                pairs_tile::<MAX_WIDTH, $g>,
+            ]
+        };
+    }
+    Kernels { n_groups: 2, one: widths!(1), several: widths!(2) }
+}
+
+/// G groups of rows times T tokens; activations: `[T, row_words]`.
+///
+/// # Safety
+/// As [`TileKernel`]; the processor must multiply pairs of bf16.
+#[cfg(target_arch = "x86_64")]
+unsafe fn pairs_tile<const T: usize, const G: usize>(
+    weights: *const u8,
+    group_bytes: usize,
+    n_cols: usize,
+    activations: *const u32,
+    output: &Output<'_>,
+) {
+    // SAFETY: as the caller promises.
+    unsafe { with_bf16(PairsTile::<T, G> { weights, group_bytes, n_cols, activations, output }) }
+}
+
+struct PairsTile<'a, const T: usize, const G: usize> {
+    weights: *const u8,
+    group_bytes: usize,
+    n_cols: usize,
+    activations: *const u32,
+    output: &'a Output<'a>,
+}
+
+impl<const T: usize, const G: usize> Kernel for PairsTile<'_, T, G> {
+    type Out = ();
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let mut acc = [[l.splat(0.0); T]; G];
+        let row_words = row_words(self.n_cols);
+        for pair in 0..self.n_cols / 2 {
+            let at = pair * L::N * size_of::<u32>();
+            if self.output.fetch_ahead > 0 {
+                for g in 0..G {
+                    let ahead = g * self.group_bytes + at + self.output.fetch_ahead;
+                    fetch(self.weights.wrapping_add(ahead), LINE);
+                }
+            }
+            let mut w = [l.splat(0.0); G];
+            for g in 0..G {
+                // SAFETY: G whole groups follow each other, each with n_cols / 2 pairs of N rows.
+                w[g] = unsafe { l.load(self.weights.add(g * self.group_bytes + at).cast()) };
+            }
+            for t in 0..T {
+                // SAFETY: each of the T rows has n_cols / 2 pairs.
+                let x = unsafe { *self.activations.add(t * row_words + pair) };
+                for g in 0..G {
+                    acc[g][t] = l.fma_pairs(x, w[g], acc[g][t]);
                 }
             }
         }
+        store(l, &acc, self.output);
     }
 }

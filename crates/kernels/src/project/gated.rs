@@ -43,7 +43,7 @@ pub fn project_gated(
     // Two matrices share what a tile of one would take.
     let blocks_per_tile = (groups_per_tile / 2 / groups_per_block).max(1);
     let n_block_tiles = n_blocks.div_ceil(blocks_per_tile);
-    let mats = [gate, up].map(|mat| (mat, Kernels::of(isa, mat.weight_type())));
+    let mats = [gate, up].map(|mat| (mat, Kernels::of(mat)));
     pool.run(n_block_tiles * n_panels.div_ceil(panels_per_tile), &|tile, _| {
         let first_block = tile % n_block_tiles * blocks_per_tile;
         let blocks = first_block..(first_block + blocks_per_tile).min(n_blocks);
@@ -80,7 +80,7 @@ pub fn project_gated(
                             unsafe {
                                 match mat.needs() {
                                     Operand::Int8 => room.multiply(at, mat, x, panel, &output),
-                                    Operand::F32 => multiply(x, mat, kernels, group_idx, 1, panel, &output),
+                                    _ => multiply(x, mat, kernels, group_idx, 1, panel, &output),
                                 }
                             }
                         }

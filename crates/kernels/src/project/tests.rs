@@ -31,16 +31,19 @@ fn cases(ty: WeightType) -> Vec<Case> {
 
 /// What the kernels are asked to compute: the exact product of the dequantised weights with the activations as
 /// quantised (or as they are, for float weights), and the sum of magnitudes that rounding is measured by.
-fn exact(ty: WeightType, weights: &[f32], x: &[f32], n_cols: usize) -> (f64, f64) {
+fn exact(mat: &PackedMatrix, weights: &[f32], x: &[f32]) -> (f64, f64) {
     let mut quantised = x.to_vec();
-    if ty.block_len() > 1 {
+    if mat.needs() == Operand::Bf16 {
+        quantised.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+    }
+    if mat.needs() == Operand::Int8 {
         for block in quantised.chunks_exact_mut(BLOCK_LEN) {
             let largest = block.iter().fold(0.0f32, |max, x| max.max(x.abs()));
             let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
             block.iter_mut().for_each(|x| *x = (*x * inverse).round_ties_even() * (largest / 127.0));
         }
     }
-    let products = weights[..n_cols].iter().zip(&quantised).map(|(&w, &x)| f64::from(w) * f64::from(x));
+    let products = weights.iter().zip(&quantised).map(|(&w, &x)| f64::from(w) * f64::from(x));
     // Offsets of weights are added and taken back: they count as if every weight were as large as the largest.
     let largest = weights.iter().fold(0.0f32, |max, w| max.max(w.abs()));
     let size: f64 = quantised.iter().map(|&x| f64::from(x.abs()) * f64::from(largest)).sum();
@@ -61,7 +64,7 @@ fn compare(pool: &Pool, ty: WeightType, Case { n_rows, n_cols, n_tokens }: Case)
     for (i, &found) in out.iter().enumerate() {
         let (token, row) = (i / n_rows, i % n_rows);
         let (expected, size) =
-            exact(ty, &weights[row * n_cols..][..n_cols], &x[token * n_cols..][..n_cols], n_cols);
+            exact(&mat, &weights[row * n_cols..][..n_cols], &x[token * n_cols..][..n_cols]);
         let error = (f64::from(found) - expected).abs();
         assert!(
             error <= TOLERANCE * size,
@@ -201,7 +204,7 @@ fn the_largest_weights_and_activations_do_not_overflow() {
                 project(&pool, &activations, &[&mat], &mut [&mut out]);
                 for (i, &found) in out.iter().enumerate() {
                     let (expected, size) =
-                        exact(ty, &weights[i % n_rows * n_cols..][..n_cols], &x[..n_cols], n_cols);
+                        exact(&mat, &weights[i % n_rows * n_cols..][..n_cols], &x[..n_cols]);
                     let error = (f64::from(found) - expected).abs();
                     assert!(
                         error <= TOLERANCE * size,
