@@ -35,26 +35,35 @@ fn a_model_learns_which_answer_is_preferred() {
     assert!(shown.contains("[[thank you: a table is not a model<|im_end|>]]"), "{shown}");
     assert!(shown.contains("[[a table, a model<|im_end|>]]"), "{shown}");
 
-    let dpo = |out: &str| -> Vec<String> {
+    let dpo = |out: &str, more: &[&str]| -> Vec<String> {
         let mut args = vec!["train", "dpo", str(&pairs_file), "--model", str(&base_model), "--out", out];
-        args.extend(["--epochs", "4", "--lr", "0.001", "--seq-len", "100", "--step-tokens", "600"]);
+        args.extend(["--epochs", "4", "--seq-len", "100", "--step-tokens", "600"]);
         args.extend(["--batch-tokens", "300", "--held-out", "0.2", "--checkpoint-every", "1s", "--json"]);
-        args.into_iter().map(str::to_owned).collect()
+        args.into_iter().chain(more.iter().copied()).map(str::to_owned).collect()
     };
+    let full = ["--lr", "0.001"];
     fn str_of(args: &[String]) -> Vec<&str> {
         args.iter().map(String::as_str).collect()
     }
     let (whole, killed) = (at("whole"), at("killed"));
-    let log = ok(run(home.path(), &str_of(&dpo(str(&whole)))));
-    let evaluations = events(&log, "evaluated");
-    let of = |idx: usize, what: &str| evaluations[idx][what].as_f64().expect("a number");
-    let last = evaluations.len() - 1;
-    // Neither answer has gained on the other before the first step.
-    assert!((of(0, "loss") - std::f64::consts::LN_2).abs() < 1e-4, "{}", evaluations[0]);
-    assert!(of(last, "accuracy") >= 0.85 && of(last, "loss") < 0.4, "{}", evaluations[last]);
-    assert!(evaluations[0].get("bits_per_byte").is_none());
+    let prefers = |args: &[String]| {
+        let evaluations = events(&ok(run(home.path(), &str_of(args))), "evaluated");
+        let of = |idx: usize, what: &str| evaluations[idx][what].as_f64().expect("a number");
+        let last = evaluations.len() - 1;
+        // Neither answer has gained on the other before the first step.
+        assert!((of(0, "loss") - std::f64::consts::LN_2).abs() < 1e-4, "{}", evaluations[0]);
+        assert!(of(last, "accuracy") >= 0.85 && of(last, "loss") < 0.4, "{}", evaluations[last]);
+        assert!(evaluations[0].get("bits_per_byte").is_none());
+    };
+    prefers(&dpo(str(&whole), &full));
+    let adapted = at("adapted");
+    prefers(&dpo(str(&adapted), &["--lora", "8", "--lr", "0.01"]));
+    assert!(
+        adapted.join("adapter.gguf").exists() && !adapted.join("model.gguf").exists(),
+        "the adapter alone"
+    );
 
-    assert!(killed_after(home.path(), &str_of(&dpo(str(&killed))), 4));
+    assert!(killed_after(home.path(), &str_of(&dpo(str(&killed), &full)), 4));
     let resume = ["train", "resume", str(&killed), "--json", "--threads", "1"];
     assert!(killed_after(home.path(), &resume, 6));
     ok(run(home.path(), &resume));

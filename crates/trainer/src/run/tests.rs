@@ -298,3 +298,31 @@ fn a_run_that_ends_early_gives_its_best_weights() {
     let best = place.checkpoints("early").join(BEST_FILE);
     assert!(size(&best) < size(&checkpoint_path(&place.checkpoints("early"), n_steps)) / 2, "weights alone");
 }
+
+#[test]
+fn what_was_best_is_kept_when_a_run_goes_back() {
+    let place = Place::new();
+    // The first step ruins everything, and there is no checkpoint but that of the beginning.
+    let mut wild = LoopSettings { n_steps: 400, eval_every: 1, patience: Some(1000), ..settings() };
+    wild.optimizer = OptimizerSettings::adamw(1e30);
+    let (mut best, mut n_back, mut n_worse) = (f64::INFINITY, 0, 0);
+    let error = place.go("wild", &wild, 2, &mut |event| {
+        match event {
+            Event::Evaluated { step, loss, is_best, .. } => {
+                assert_eq!(*is_best, *loss < best, "step {step}: {loss} where {best} was the best");
+                if *is_best {
+                    best = *loss;
+                } else if n_back > 0 {
+                    n_worse += 1;
+                }
+            }
+            Event::RolledBack { .. } => n_back += 1,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(error, Err(RunError::Diverged { .. })), "{error:?}");
+    assert!(best.is_finite() && n_worse > 0, "{n_worse} evaluations after it went back, {best} at best");
+    let kept = Checkpoint::open(&place.checkpoints("wild").join(BEST_FILE)).unwrap();
+    assert_eq!((kept.state().best_step, kept.state().best_loss), (0, Some(best)));
+}
