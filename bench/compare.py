@@ -6,7 +6,7 @@ import platform
 
 from ours import CACHE, machine
 
-TABLES = ("speed", "lengths", "streams", "http", "prefix", "reopen", "context", "arrival", "start", "memory", "busy", "beside", "lookup", "quantize", "bpe", "encode", "training", "lora", "quality")
+TABLES = ("speed", "lengths", "streams", "http", "prefix", "reopen", "context", "arrival", "start", "memory", "busy", "beside", "lookup", "quantize", "bpe", "encode", "training", "lora", "quality", "preferences")
 DEFAULT = ("speed", "start", "memory")
 
 

@@ -106,7 +106,7 @@ impl<'a> Factors<'a> {
     }
 
     /// Where they begin, and bytes of each.
-    pub(super) fn start(&self) -> (*const u8, usize) {
+    pub(crate) fn start(&self) -> (*const u8, usize) {
         match self {
             Factors::Floats(x) => (x.as_ptr().cast(), size_of::<f32>()),
             Factors::Halves(x) => (x.as_ptr().cast(), size_of::<u16>()),

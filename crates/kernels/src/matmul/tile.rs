@@ -87,7 +87,10 @@ unsafe fn rows<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool, const M: usi
 ) {
     let row_stride = if TRANSPOSED { LeftBlock::row_stride(true) } else { tile.left_stride };
     let col_stride = const { LeftBlock::col_stride(TRANSPOSED) };
-    let rows: [*const u32; M] = std::array::from_fn(|m| tile.left.wrapping_add(m * row_stride));
+    let mut rows = [tile.left; M];
+    for m in 0..M {
+        rows[m] = tile.left.wrapping_add(m * row_stride);
+    }
     // The result's lines come while the sums are made.
     for m in 0..M {
         for v in (0..V * L::N).step_by(LINE / size_of::<f32>()) {
@@ -98,8 +101,11 @@ unsafe fn rows<L: Lanes, const PAIRS: bool, const TRANSPOSED: bool, const M: usi
     for word in 0..tile.depth {
         // SAFETY: words of the panel and of the block, as the caller promises.
         unsafe {
-            let right: [L::V; V] =
-                std::array::from_fn(|v| l.load(tile.right.cast::<f32>().add((word * V + v) * L::N)));
+            // No closure: not every one of them would be compiled with the kernel's vectors.
+            let mut right = [l.splat(0.0); V];
+            for v in 0..V {
+                right[v] = l.load(tile.right.cast::<f32>().add((word * V + v) * L::N));
+            }
             for m in 0..M {
                 // Loaded for all rows beforehand, they would not leave enough registers.
                 compiler_fence(Ordering::SeqCst);

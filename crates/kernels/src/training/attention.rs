@@ -10,13 +10,13 @@ use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use crate::Pool;
-use crate::aligned::AlignedWords;
+use crate::aligned::{AlignedWords, LINE};
 use crate::disjoint::Disjoint;
 use crate::matmul::{
     DisjointFactors, Factors, FactorsMut, LeftBlock, Matrix, Needed, PackedRight, Precision, Rows, Store,
     dispatch, get, is_bf16, pack, product, put,
 };
-use crate::simd::{Kernel, Lanes};
+use crate::simd::{Cache, Kernel, Lanes, prefetch};
 
 /// Queries of a block: as many rows as a block of a product has.
 const QUERIES: usize = 96;
@@ -492,6 +492,14 @@ impl Backward<'_> {
                 let n_keys = block.end;
                 let queries = task.head(task.q, block.clone(), n_heads, head);
                 let d_block = task.head(Factors::Floats(d_out), block.clone(), n_heads, head);
+                // Read by rows far from each other, once the products are there.
+                for query in block.clone() {
+                    let at = task.at(query, n_heads, head);
+                    let (start, bytes) = out.part(at..at + head_dim).start();
+                    for line in (0..head_dim * bytes).step_by(LINE) {
+                        prefetch(start.wrapping_add(line), Cache::Second);
+                    }
+                }
                 let weights =
                     scores_of::<L, PAIRS>(l, block.start, queries, keys_transposed, n_keys, scores, left);
                 let gradients = scores_of::<L, PAIRS>(

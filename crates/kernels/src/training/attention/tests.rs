@@ -60,6 +60,8 @@ fn cases() -> Vec<Case> {
     vec![
         case(1, 1, 1, 4, None, vec![0..1]),
         case(9, 4, 2, 8, None, vec![0..5, 5..9]),
+        // An odd number of keys up to the end of what there is.
+        case(7, 2, 1, 8, None, vec![0..2, 2..7]),
         case(230, 2, 1, 16, None, vec![0..200, 203..230]),
         case(110, 3, 3, 64, Some(7), vec![0..110]),
         case(300, 6, 2, 24, Some(120), vec![0..1, 1..300]),
