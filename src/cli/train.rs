@@ -90,6 +90,10 @@ pub(crate) struct TrainPretrain {
     /// Longest sequence, in tokens.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=131_072))]
     pub(crate) seq_len: u32,
+    /// Let a token attend to the last N only, itself among them, in all layers but every sixth (with fewer than 6 in all).
+    /// The architecture is then gemma3 instead of qwen3 [default: to all before it].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) window: Option<u32>,
     /// Tokens of a step [default: by the length of the run].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
     pub(crate) step_tokens: Option<u32>,
@@ -339,8 +343,11 @@ pub(crate) struct TrainSpeed {
     /// Tokens of a sequence.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=131_072))]
     pub(crate) seq_len: u32,
+    /// A window, as of `daybreak train pretrain`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) window: Option<u32>,
     /// A model to learn an adapter for, instead of a new one: catalog name or path.
-    #[arg(short, long, value_name = "MODEL", requires = "lora", conflicts_with_all = ["depth", "kv_heads", "vocab_size"])]
+    #[arg(short, long, value_name = "MODEL", requires = "lora", conflicts_with_all = ["depth", "kv_heads", "vocab_size", "window"])]
     pub(crate) model: Option<String>,
     /// Rank of the adapter, which all matrices of a layer get.
     #[arg(long, value_name = "RANK", requires = "model", value_parser = clap::value_parser!(u16).range(1..=1024))]

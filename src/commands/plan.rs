@@ -60,7 +60,10 @@ pub(crate) fn plan(args: &cli::Plan) -> Result<()> {
         (Some(given), _) => given,
         (None, Some(optimum)) => {
             let seq_len = seq_len(args, MAX_DEFAULT_SEQ_LEN);
-            new_decoder(trainer::depth_for(optimum.flops, Some(args.vocab_size as usize), seq_len), args)
+            new_decoder(
+                trainer::depth_for(optimum.flops, Some(args.vocab_size as usize), seq_len, None),
+                args,
+            )
         }
         (None, None) => unreachable!("refused above"),
     };

@@ -109,6 +109,16 @@ fn n_threads(asked: Option<u16>) -> Result<NonZeroUsize> {
     NonZeroUsize::new(asked.map_or_else(default_threads, usize::from)).context("no thread to compute with")
 }
 
+/// A window that no sequence is longer than would be none.
+fn check_window(window: Option<u32>, seq_len: u32) -> Result<()> {
+    match window {
+        Some(window) if window >= seq_len => {
+            bail!("--window is {window}, expected less than --seq-len, which is {seq_len}")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The keys of a model's vocabulary, as a file of its own.
 fn write_vocabulary(model: &Gguf, chat_template: Option<&str>, place: &Path) -> Result<()> {
     let mut writer = weights::GgufWriter::new(32)?;

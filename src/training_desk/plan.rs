@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 use server::Plan;
 
 /// Figures of the plan and of its settings, in the order of their importance.
-const FIGURES: [&str; 18] = [
+const FIGURES: [&str; 19] = [
     "n_parameters",
     "n_trainable",
     "n_layers",
@@ -15,6 +15,7 @@ const FIGURES: [&str; 18] = [
     "n_ff",
     "vocab_size",
     "tied_output",
+    "window",
     "n_tokens",
     "epochs",
     "flops_per_token",

@@ -45,6 +45,7 @@ fn pretrain() -> Vec<Setting> {
         int("tokens", Json::Null, 1, MAX_TOKENS),
         int("vocab_size", Json::Null, 300, 1 << 20),
         int("seq_len", json!(512), 8, 131_072),
+        int("window", Json::Null, 1, 131_071),
         int("step_tokens", Json::Null, 8, 1 << 26),
         int("batch_tokens", json!(4096), 8, 1 << 20),
         choice("optimizer", "muon", &["muon", "adamw"]),

@@ -89,6 +89,7 @@ mod tests {
             max_seq_len: 32,
             tied_output: false,
             rope_theta: 10_000.0,
+            window: None,
         }
     }
 
@@ -101,6 +102,8 @@ mod tests {
         assert_eq!(count.layers, 2 * layer);
         assert_eq!(count.vectors, 2 * (2 * 64 + 2 * 16) + 64);
         assert_eq!(count.total, count.embeddings + count.output + count.layers + count.vectors);
+        let windowed = ParameterCount::of(&DecoderShape { window: Some(8), ..shape() }.config());
+        assert_eq!(windowed.total, count.total + 2 * 2 * 64, "two norms more in each layer");
     }
 
     #[test]
@@ -111,8 +114,7 @@ mod tests {
         assert_eq!(flops - products, 2.0 * 12.0 * 64.0 * 16.0);
         let tied = DecoderShape { tied_output: true, ..shape() }.config();
         assert_eq!(training_flops_per_token(&tied, 32), flops);
-        let mut windowed = config.clone();
-        windowed.layers.iter_mut().for_each(|layer| layer.window = Some(8));
+        let windowed = DecoderShape { window: Some(8), ..shape() }.config();
         assert_eq!(
             training_flops_per_token(&windowed, 32) - products,
             2.0 * 12.0 * 64.0 * (8.0 * 4.0 + 24.0 * 8.0) / 32.0

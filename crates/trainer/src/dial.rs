@@ -18,7 +18,7 @@ const ROPE_THETA: f32 = 10_000.0;
 /// How often the same text is worth nearly as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).
 pub const MAX_EPOCHS: f64 = 4.0;
 
-/// The sizes of a model of this depth.
+/// The sizes of a model of this depth, without a window.
 #[must_use]
 pub fn decoder_shape(depth: usize, vocab_size: usize, max_seq_len: usize, tied_output: bool) -> DecoderShape {
     let n_embd = WIDTH * depth;
@@ -40,6 +40,7 @@ pub fn decoder_shape(depth: usize, vocab_size: usize, max_seq_len: usize, tied_o
         max_seq_len,
         tied_output,
         rope_theta: ROPE_THETA,
+        window: None,
     }
 }
 
@@ -70,10 +71,11 @@ pub fn tokens_for(config: &ModelConfig) -> u64 {
 
 /// The depth whose model makes the best use of `flops` operations.
 #[must_use]
-pub fn depth_for(flops: f64, vocab_size: Option<usize>, seq_len: usize) -> usize {
+pub fn depth_for(flops: f64, vocab_size: Option<usize>, seq_len: usize, window: Option<usize>) -> usize {
     let cost = |depth: usize| {
         let vocab_size = vocab_size.unwrap_or_else(|| vocab_size_for(depth));
-        let config = decoder_shape(depth, vocab_size, seq_len, false).config();
+        let shape = decoder_shape(depth, vocab_size, seq_len, false);
+        let config = DecoderShape { window, ..shape }.config();
         tokens_for(&config) as f64 * training_flops_per_token(&config, seq_len)
     };
     (2..=MAX_DEPTH).take_while(|&depth| cost(depth) <= flops).last().unwrap_or(2)
@@ -93,18 +95,24 @@ const REFERENCE_STEP_TOKENS: f64 = 16_384.0;
 const REFERENCE_EMBD: f64 = 256.0;
 
 /// How weights follow their gradient. The rates are a start, tried at half and twice on two short runs (`docs/LOG.md`),
-/// not swept. Rates shrink with the root of the width and grow with that of the step.
+/// not swept. Rates shrink with the root of the width and grow with that of the step; that of the embeddings is for what
+/// they are multiplied to.
 #[must_use]
-pub fn optimizer_for(matrices: MatrixOptimizer, n_embd: usize, step_tokens: usize) -> OptimizerSettings {
-    let by_width = (REFERENCE_EMBD / n_embd as f64).sqrt();
+pub fn optimizer_for(
+    matrices: MatrixOptimizer,
+    config: &ModelConfig,
+    step_tokens: usize,
+) -> OptimizerSettings {
+    let by_width = (REFERENCE_EMBD / config.n_embd as f64).sqrt();
     let by_step = (step_tokens as f64 / REFERENCE_STEP_TOKENS).sqrt();
     let scaled = |rate: f64| (rate * by_width * by_step) as f32;
+    let embedding = |rate: f64| scaled(rate / f64::from(config.embd_scale));
     let adamw = OptimizerSettings { beta1: 0.8, beta2: 0.95, eps: 1e-10, ..OptimizerSettings::adamw(0.0) };
     match matrices {
         MatrixOptimizer::Muon => OptimizerSettings {
             matrices,
             lr: scaled(0.01),
-            embedding_lr: scaled(0.05),
+            embedding_lr: embedding(0.05),
             output_lr: scaled(0.004),
             muon_lr: scaled(0.01),
             weight_decay: 0.0,
@@ -113,7 +121,7 @@ pub fn optimizer_for(matrices: MatrixOptimizer, n_embd: usize, step_tokens: usiz
         MatrixOptimizer::AdamW => OptimizerSettings {
             matrices,
             lr: scaled(0.004),
-            embedding_lr: scaled(0.02),
+            embedding_lr: embedding(0.02),
             output_lr: scaled(0.004),
             beta1: 0.9,
             weight_decay: 0.1,
@@ -149,10 +157,10 @@ mod tests {
         for depth in [2, 5, 12] {
             let config = decoder_shape(depth, 8192, 512, false).config();
             let flops = tokens_for(&config) as f64 * training_flops_per_token(&config, 512);
-            assert_eq!(depth_for(flops * 1.001, Some(8192), 512), depth);
-            assert_eq!(depth_for(flops * 0.999, Some(8192), 512), (depth - 1).max(2));
+            assert_eq!(depth_for(flops * 1.001, Some(8192), 512, None), depth);
+            assert_eq!(depth_for(flops * 0.999, Some(8192), 512, None), (depth - 1).max(2));
         }
-        assert_eq!(depth_for(1.0, None, 512), 2);
+        assert_eq!(depth_for(1.0, None, 512, None), 2);
     }
 
     #[test]
@@ -160,8 +168,16 @@ mod tests {
         let steps: Vec<usize> = [1e5, 1e6, 1e7, 1e8, 1e9, 1e12].map(|n| step_tokens_for(n as u64)).to_vec();
         assert!(steps.windows(2).all(|pair| pair[0] <= pair[1] && pair[1].is_power_of_two()), "{steps:?}");
         assert!(steps[0] < steps[5] && steps[3] == 32_768, "{steps:?}");
-        let rate = |n_embd, step_tokens| optimizer_for(MatrixOptimizer::Muon, n_embd, step_tokens).muon_lr;
-        assert!((rate(256, 65_536) / rate(256, 16_384) - 2.0).abs() < 1e-5);
-        assert!((rate(1024, 16_384) / rate(256, 16_384) - 0.5).abs() < 1e-5);
+        let rates = |depth, window, step_tokens| {
+            let shape = DecoderShape { window, ..decoder_shape(depth, 100, 32, false) };
+            optimizer_for(MatrixOptimizer::Muon, &shape.config(), step_tokens)
+        };
+        let rate = |depth, step_tokens| rates(depth, None, step_tokens).muon_lr;
+        assert!((rate(4, 65_536) / rate(4, 16_384) - 2.0).abs() < 1e-5);
+        assert!((rate(16, 16_384) / rate(4, 16_384) - 0.5).abs() < 1e-5);
+        // Embeddings that are multiplied by the root of a width of 256 are moved by as much in what comes of it.
+        let (plain, windowed) = (rates(4, None, 16_384), rates(4, Some(8), 16_384));
+        assert_eq!(windowed.embedding_lr, plain.embedding_lr / 16.0);
+        assert_eq!(windowed.muon_lr, plain.muon_lr);
     }
 }

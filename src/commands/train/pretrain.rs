@@ -21,8 +21,8 @@ use weights::{DecoderShape, Gguf, Value};
 
 use super::running::{Base, Start, take_steps};
 use super::{
-    NewFolder, check_new, decay, n_threads, products, show, tokenizer as vocabulary, vocabulary_keys,
-    write_vocabulary,
+    NewFolder, check_new, check_window, decay, n_threads, products, show, tokenizer as vocabulary,
+    vocabulary_keys, write_vocabulary,
 };
 use crate::cli;
 use crate::config::{ModelSettings, isa};
@@ -68,6 +68,7 @@ pub(super) fn plan_and_train(args: &cli::TrainPretrain) -> Result<f64> {
 
     let seq_len = args.seq_len as usize;
     let shape = trainer::decoder_shape(depth, tokenizer.vocab_size(), seq_len, args.tied);
+    let shape = DecoderShape { window: args.window.map(|n| n as usize), ..shape };
     let mut plan = Plan::new(args, &shape, products, &data)?;
     let trial = try_steps(&pool, args, &plan.settings, &shape, &data, document_tokens[1], &stop)?;
     if let Some(budget) = args.budget {
@@ -112,7 +113,7 @@ fn check(args: &cli::TrainPretrain) -> Result<()> {
             bail!("{name} is {value}, expected {} to {}", range.start(), range.end());
         }
     }
-    Ok(())
+    check_window(args.window, args.seq_len)
 }
 
 /// `TEXT` or `TEXT@WEIGHT`, all of them with a weight or none.
@@ -151,8 +152,8 @@ fn depth(args: &cli::TrainPretrain, pool: &Pool, products: Products) -> usize {
         }
         _ => None,
     };
-    let by_flops = flops
-        .map(|flops| trainer::depth_for(flops, args.vocab_size.map(|n| n as usize), args.seq_len as usize));
+    let [vocab_size, window] = [args.vocab_size, args.window].map(|n| n.map(|n| n as usize));
+    let by_flops = flops.map(|flops| trainer::depth_for(flops, vocab_size, args.seq_len as usize, window));
     args.depth.map(usize::from).or(by_flops).unwrap_or(DEFAULT_DEPTH)
 }
 
@@ -299,7 +300,7 @@ impl Plan {
             n_batches: 1,
             n_steps: 1,
             products,
-            optimizer: trainer::optimizer_for(MatrixOptimizer::Muon, shape.n_embd, batch_rows),
+            optimizer: trainer::optimizer_for(MatrixOptimizer::Muon, &config, batch_rows),
             schedule: trainer::schedule_for(Decay::Wsd, 1),
             clip: (args.clip > 0.0).then_some(args.clip),
             eval_every: 1,
@@ -325,7 +326,7 @@ impl Plan {
         let step_tokens = settings.batch_rows * settings.n_batches as usize;
         settings.n_steps = (n_tokens / step_tokens as u64).max(1);
         let matrices = if args.optimizer == "adamw" { MatrixOptimizer::AdamW } else { MatrixOptimizer::Muon };
-        settings.optimizer = trainer::optimizer_for(matrices, shape.n_embd, step_tokens);
+        settings.optimizer = trainer::optimizer_for(matrices, &shape.config(), step_tokens);
         let optimizer = &mut settings.optimizer;
         for rate in
             [&mut optimizer.lr, &mut optimizer.embedding_lr, &mut optimizer.output_lr, &mut optimizer.muon_lr]
@@ -402,7 +403,7 @@ fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, tri
             "event": "plan",
             "n_layers": shape.n_layers, "n_embd": shape.n_embd, "n_heads": shape.n_heads,
             "n_kv_heads": shape.n_kv_heads, "head_dim": shape.head_dim, "n_ff": shape.n_ff,
-            "vocab_size": shape.vocab_size, "tied_output": shape.tied_output,
+            "vocab_size": shape.vocab_size, "tied_output": shape.tied_output, "window": shape.window,
             "n_parameters": count.total, "flops_per_token": per_token, "n_tokens": n_tokens,
             "epochs": epochs, "tokens_per_second": trial.tokens_per_second, "seconds": seconds,
             "peak_memory_bytes": trial.peak_memory, "first_loss": trial.first_loss, "settings": settings,
@@ -422,6 +423,14 @@ fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, tri
         shape.vocab_size,
         if shape.tied_output { ", tied" } else { "" }
     );
+    if let Some(window) = shape.window {
+        let n_windowed = config.layers.iter().filter(|layer| layer.window.is_some()).count();
+        let layers = match shape.n_layers - n_windowed {
+            0 => "every layer, for there are fewer than 6".to_owned(),
+            _ => format!("{n_windowed} of {} layers, every sixth sees all", shape.n_layers),
+        };
+        println!("           a window of {window} tokens in {layers}");
+    }
     println!(
         "           {} parameters, of which {} in embeddings; {} operations a token",
         human_count(count.total as f64),

@@ -13,8 +13,8 @@ use trainer::{
 };
 use weights::{DecoderShape, Gguf, ModelConfig};
 
-use super::n_threads;
 use super::running::Base;
+use super::{check_window, n_threads};
 use crate::cli;
 use crate::commands::bench::peak_memory_bytes;
 use crate::config::{ModelSettings, isa};
@@ -95,7 +95,12 @@ pub(super) fn speed(args: &cli::TrainSpeed) -> Result<()> {
 fn new_model(args: &cli::TrainSpeed) -> Result<Base<'static>> {
     let depth = usize::from(args.depth);
     let shape = trainer::decoder_shape(depth, args.vocab_size as usize, args.seq_len as usize, false);
-    let shape = DecoderShape { n_kv_heads: args.kv_heads.map_or(shape.n_kv_heads, usize::from), ..shape };
+    check_window(args.window, args.seq_len)?;
+    let shape = DecoderShape {
+        n_kv_heads: args.kv_heads.map_or(shape.n_kv_heads, usize::from),
+        window: args.window.map(|n| n as usize),
+        ..shape
+    };
     if !shape.n_heads.is_multiple_of(shape.n_kv_heads) {
         anyhow::bail!("{} heads cannot share {} heads of keys and values", shape.n_heads, shape.n_kv_heads);
     }

@@ -289,6 +289,7 @@ mod tests {
             max_seq_len: 32,
             tied_output: false,
             rope_theta: 10_000.0,
+            window: None,
         };
         let config = shape.config();
         let mut parameters = Parameters::zeros(&config);

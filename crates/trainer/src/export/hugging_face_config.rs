@@ -293,8 +293,8 @@ mod tests {
 
     use super::*;
 
-    fn decoder() -> ModelConfig {
-        let shape = DecoderShape {
+    fn shape() -> DecoderShape {
+        DecoderShape {
             n_layers: 2,
             n_embd: 32,
             n_heads: 4,
@@ -305,8 +305,12 @@ mod tests {
             max_seq_len: 128,
             tied_output: true,
             rope_theta: 50_000.0,
-        };
-        shape.config()
+            window: None,
+        }
+    }
+
+    fn decoder() -> ModelConfig {
+        shape().config()
     }
 
     fn json(config: &ModelConfig) -> Result<Json, Unexportable> {
@@ -334,6 +338,24 @@ mod tests {
             assert_eq!(json[key], expected, "{key}");
         }
         assert!(json.get("rope_scaling").is_none());
+    }
+
+    #[test]
+    fn one_with_a_window_is_a_gemma3() {
+        let kinds = |n_layers| {
+            let json = json(&DecoderShape { n_layers, window: Some(24), ..shape() }.config()).unwrap();
+            assert_eq!((&json["model_type"], &json["sliding_window"]), (&json!("gemma3_text"), &json!(24)));
+            assert_eq!(json["rope_parameters"]["full_attention"]["rope_theta"], json!(50_000.0));
+            assert_eq!(json["rope_parameters"]["sliding_attention"]["rope_theta"], json!(10_000.0));
+            json["layer_types"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|kind| kind == "full_attention")
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(2), [false, false]);
+        assert_eq!(kinds(7), [false, false, false, false, false, true, false]);
     }
 
     #[test]

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{Model, Parameters, TokenBatch, plan};
 
-    fn config() -> ModelConfig {
+    fn shape() -> DecoderShape {
         DecoderShape {
             n_layers: 3,
             n_embd: 64,
@@ -174,8 +174,12 @@ mod tests {
             max_seq_len: 32,
             tied_output: true,
             rope_theta: 10_000.0,
+            window: None,
         }
-        .config()
+    }
+
+    fn config() -> ModelConfig {
+        shape().config()
     }
 
     #[test]
@@ -186,7 +190,8 @@ mod tests {
         norms_after.qk_norm = QkNorm::Whole;
         let mut plain = config();
         plain.qk_norm = QkNorm::None;
-        let configs = [config(), norms_after, plain];
+        let windowed = DecoderShape { window: Some(8), ..shape() }.config();
+        let configs = [config(), norms_after, plain, windowed];
         for (config, products) in
             configs.into_iter().flat_map(|c| [Products::F32, Products::Bf16].map(|p| (c.clone(), p)))
         {

@@ -32,6 +32,7 @@ fn shape() -> DecoderShape {
         max_seq_len: 64,
         tied_output: false,
         rope_theta: 10_000.0,
+        window: None,
     }
 }
 

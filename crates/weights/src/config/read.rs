@@ -304,7 +304,7 @@ fn place_windows(layers: &mut [LayerConfig], arch: Architecture, keys: &Keys<'_>
     let Some(window) = window else { return Ok(()) };
     let (period, has_local_rope) = match arch {
         Architecture::Gemma2 => (2, true),
-        Architecture::Gemma3 => (6, true),
+        Architecture::Gemma3 => (GEMMA3_PERIOD, true),
         Architecture::Olmo2 => (4, true),
         Architecture::Llama | Architecture::Phi3 => (0, false),
         _ => return Ok(()),
@@ -317,6 +317,16 @@ fn place_windows(layers: &mut [LayerConfig], arch: Architecture, keys: &Keys<'_>
         }
     }
     Ok(())
+}
+
+/// gemma3: llama.cpp takes this period whatever a file says.
+pub(super) const GEMMA3_PERIOD: usize = 6;
+/// gemma3: base of the rotary frequencies in layers with a window, where a file does not say otherwise.
+pub(super) const GEMMA3_LOCAL_THETA: f32 = 10_000.0;
+
+/// Whether a layer sees only the window: all but the last of each `period`; with period 0 all.
+pub(super) fn in_window(layer_idx: usize, period: usize) -> bool {
+    period == 0 || layer_idx % period < period - 1
 }
 
 /// `sliding_window_pattern`: a period (0: all layers) or one flag per layer.
@@ -339,7 +349,7 @@ fn read_pattern(keys: &Keys<'_>, n_layers: usize, period: usize) -> Result<Vec<b
         }
         _ => keys.size(key, 0, u32::MAX as usize)?.unwrap_or(period),
     };
-    Ok((0..n_layers).map(|layer_idx| period == 0 || layer_idx % period < period - 1).collect())
+    Ok((0..n_layers).map(|layer_idx| in_window(layer_idx, period)).collect())
 }
 
 /// The RoPE of windowed layers.
@@ -348,7 +358,7 @@ fn local_rope(global: &RopeConfig, arch: Architecture, keys: &Keys<'_>) -> Resul
     let unscaled = RopeConfig { scaling: RopeScaling::None, attn_factor: 1.0, ..global.clone() };
     Ok(match arch {
         // its own base, never stretched
-        Architecture::Gemma3 => RopeConfig { theta: stated.unwrap_or(10000.0), ..unscaled },
+        Architecture::Gemma3 => RopeConfig { theta: stated.unwrap_or(GEMMA3_LOCAL_THETA), ..unscaled },
         // OLMo 3: the global base, not stretched
         Architecture::Olmo2 => unscaled,
         // Gemma 2: as everywhere

@@ -82,6 +82,10 @@ export const settings: Record<string, SettingWords> = {
     name: 'Longest sequence',
     help: 'How many tokens the model sees at once. What is longer is cut. Longer ones need more memory and time.',
   },
+  window: {
+    name: 'Window',
+    help: 'Tokens look back at no more than so many, in all layers but every sixth: with fewer than 6 layers, in all of them. It must be shorter than the longest sequence. Left alone, they look back at everything.',
+  },
   step_tokens: {
     name: 'Tokens of a step',
     help: 'After so many tokens the weights are moved once. More make each step steadier and leave fewer steps.',

@@ -328,6 +328,7 @@ export const en = {
     n_ff: 'Width of the feed-forward part',
     vocab_size: 'Vocabulary',
     tied_output: 'Input and output share weights',
+    window: 'Attention window',
     n_tokens: 'Tokens to train on',
     then_n_tokens: 'Then, tokens of conversations',
     epochs: 'Passes over the data',

@@ -63,6 +63,10 @@ export const settings: Record<string, SettingWords> = {
     name: '最长序列',
     help: '模型一次能看到多少个词元，超出的会被截断。越长越占内存，也越慢。',
   },
+  window: {
+    name: '注意力窗口',
+    help: '除每第六层外，词元最多回看这么多个词元；不足 6 层时每层都如此。须短于最长序列。不填则回看全部。',
+  },
   step_tokens: {
     name: '每步词元数',
     help: '每看过这么多词元，才移动一次权重。越多则每一步越稳，总步数越少。',

@@ -314,6 +314,7 @@ export const zh: TrainingCatalogue = {
     n_ff: '前馈层宽度',
     vocab_size: '词表大小',
     tied_output: '输入输出共用权重',
+    window: '注意力窗口',
     n_tokens: '训练词元数',
     then_n_tokens: '随后学习的对话词元数',
     epochs: '数据遍数',
