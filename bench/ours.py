@@ -16,9 +16,10 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dayb
 BIN = Path(os.environ.get("DAYBREAK_BIN") or ROOT / "target/release/daybreak")
 
 
-def run_json(command, timeout=900):
+def run_json(command, timeout=900, env=None):
     """Runs a command that prints one JSON object, on its last line."""
-    out = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=timeout)
+    env = {**os.environ, **(env or {})}
+    out = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=timeout, env=env)
     if out.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{out.stderr.strip()}")
     return json.loads(out.stdout.strip().splitlines()[-1])

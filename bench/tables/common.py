@@ -1,6 +1,7 @@
 """What the tables share: rounds of all sides in turn, and how figures are written."""
 
 import functools
+import os
 import statistics
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import sys
 from ours import ROOT, bench_round, run_json
 
 PREFILL, DECODE = "prefill_tokens_per_second", "decode_tokens_per_second"
+# How PyTorch and the libraries that it calls are told to do without AVX-512.
+WITHOUT_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 SCRIPTS = {"llama.cpp": "llama_cpp_peer.py", "OpenVINO": "openvino_peer.py"}
 
 
@@ -31,6 +34,13 @@ def one_round(side, file, prompt, new, threads, streams=1):
     if side == "daybreak":
         return bench_round(file, prompt, new, threads, "--streams", streams)
     return run_json([sys.executable, ROOT / "bench" / SCRIPTS[side], file, *shape])
+
+
+def run_torch(script, *arguments, timeout=900):
+    """A round of PyTorch by one of the scripts beside this folder."""
+    python = os.environ.get("TORCH_PYTHON") or sys.exit("TORCH_PYTHON names no Python with PyTorch: bench/run.sh makes one")
+    env = WITHOUT_AVX512 if os.environ.get("DAYBREAK_ISA") == "avx2" else None
+    return run_json([python, ROOT / "bench" / script, *arguments], timeout, env)
 
 
 def rounds(args, file, prompt, new, streams=1, names=None):

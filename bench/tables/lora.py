@@ -1,13 +1,11 @@
 """A training step of a LoRA of rank 16 on all matrices of qwen2.5-coder:0.5b, four sequences of 512 random tokens, all of them learnt or only the last third: ours over the file as it is, and `peft` over the weights that `daybreak train export` writes out for it."""
 
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 
-from ours import BIN, ROOT, run_json
-from tables.common import head, row
+from ours import BIN, run_json
+from tables.common import head, row, run_torch
 
 MODEL = "qwen2.5-coder:0.5b"
 SPEED, MEMORY = "tokens_per_second", "peak_memory_bytes"
@@ -15,7 +13,6 @@ SHAPE = ["--lora", 16, "--seq-len", 512, "--sequences", 4]
 
 
 def run(args):
-    python = os.environ.get("TORCH_PYTHON") or sys.exit("TORCH_PYTHON names no Python with PyTorch: bench/run.sh makes one")
     head("learnt", "tokens/s: daybreak", "peft, bf16", "peft, f32", "ratio to the faster", "MB: daybreak", "peft, the faster", "ratio")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([BIN, "train", "export", MODEL, "--out", folder, "--force"], check=True, capture_output=True)
@@ -27,7 +24,7 @@ def run(args):
                     if side == "ours":
                         done.append(run_json([BIN, "train", "speed", "--model", MODEL, *shape, "--json"]))
                     else:
-                        done.append(run_json([python, ROOT / "bench/peft_peer.py", folder, *shape, "--products", side]))
+                        done.append(run_torch("peft_peer.py", folder, *shape, "--products", side))
             counts = {rounds[0]["n_parameters"] for rounds in sides.values()}
             assert len(counts) == 1, f"not the same adapter: {counts}"
             speed = {side: statistics.median(r[SPEED] for r in rounds) for side, rounds in sides.items()}

@@ -2,14 +2,13 @@
 
 import gzip
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-from ours import BIN, ROOT, run_json
+from ours import BIN, run_json
 from tables.bpe import MANUAL
-from tables.common import head, row
+from tables.common import head, row, run_torch
 
 MAX_BYTES = 40_000_000
 MAX_TEST_BYTES = 400_000
@@ -17,7 +16,6 @@ SHAPE = ["--depth", 4, "--vocab-size", 8192, "--seq-len", 512, "--step-tokens", 
 
 
 def run(args):
-    python = os.environ.get("TORCH_PYTHON") or sys.exit("TORCH_PYTHON names no Python with PyTorch: bench/run.sh makes one")
     with tempfile.TemporaryDirectory(prefix="daybreak-quality-") as folder:
         folder = Path(folder)
         train, test = split(args.text, folder)
@@ -29,8 +27,8 @@ def run(args):
         courses = {"daybreak": our_course(run_folder)}
         for recipe, name in (("same", "PyTorch, the same optimiser"), ("usual", "PyTorch, AdamW and GPT-2's first weights")):
             files[name] = folder / f"{recipe}.gguf"
-            peer = [python, ROOT / "bench/torch_pretrain.py", run_folder, files[name], "--recipe", recipe, *threads]
-            courses[name] = run_json(peer, timeout=7200)["evaluations"]
+            done = run_torch("torch_pretrain.py", run_folder, files[name], "--recipe", recipe, *threads, timeout=7200)
+            courses[name] = done["evaluations"]
         bits = {name: bits_per_byte(file, test) for name, file in files.items()}
         head("", "bits per byte", "worse than daybreak's", "seconds", "daybreak's time to as good a model", "of its time")
         for name, course in courses.items():

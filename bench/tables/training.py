@@ -2,26 +2,24 @@
 
 import os
 import statistics
-import sys
 
-from ours import BIN, ROOT, run_json
-from tables.common import head, row
+from ours import BIN, run_json
+from tables.common import head, row, run_torch
 
 SHAPES = ((4, 8192), (6, 8192), (12, 32768))
 SPEED, MEMORY = "tokens_per_second", "peak_memory_bytes"
 
 
 def run(args):
-    python = os.environ.get("TORCH_PYTHON") or sys.exit("TORCH_PYTHON names no Python with PyTorch: bench/run.sh makes one")
     head("depth, vocabulary", "products", "tokens/s: daybreak", "PyTorch", "ratio", "GFLOP/s", "MB: daybreak", "PyTorch", "ratio")
     for depth, vocab_size in SHAPES:
-        for products in ("bf16", "f32"):
+        for products in ("f32",) if os.environ.get("DAYBREAK_ISA") == "avx2" else ("bf16", "f32"):
             shape = ["--depth", depth, "--vocab-size", vocab_size, "--kv-heads", depth, "--products", products, "--threads", args.threads]
             steps = ["--steps", 5 if depth < 12 else 2]
             ours, theirs = [], []
             for _ in range(args.rounds):
                 ours.append(run_json([BIN, "train", "speed", *shape, *steps, "--json"]))
-                theirs.append(run_json([python, ROOT / "bench/torch_peer.py", *shape, *steps]))
+                theirs.append(run_torch("torch_peer.py", *shape, *steps))
             assert ours[0]["n_parameters"] == theirs[0]["n_parameters"], "not the same model"
             a, b = (statistics.median(side[SPEED] for side in sides) for sides in (ours, theirs))
             m, n = (statistics.median(side[MEMORY] for side in sides) / 1e6 for sides in (ours, theirs))
