@@ -95,8 +95,8 @@ const REFERENCE_STEP_TOKENS: f64 = 16_384.0;
 const REFERENCE_EMBD: f64 = 256.0;
 
 /// How weights follow their gradient. The rates are a start, tried at half and twice on two short runs (`docs/LOG.md`),
-/// not swept. Rates shrink with the root of the width and grow with that of the step; that of the embeddings is for what
-/// they are multiplied to.
+/// not swept. Rates shrink with the root of the width and grow with that of the step; that of embeddings is for what
+/// they are multiplied to, or where they are the output, too, for that.
 #[must_use]
 pub fn optimizer_for(
     matrices: MatrixOptimizer,
@@ -106,13 +106,15 @@ pub fn optimizer_for(
     let by_width = (REFERENCE_EMBD / config.n_embd as f64).sqrt();
     let by_step = (step_tokens as f64 / REFERENCE_STEP_TOKENS).sqrt();
     let scaled = |rate: f64| (rate * by_width * by_step) as f32;
-    let embedding = |rate: f64| scaled(rate / f64::from(config.embd_scale));
+    let embedding = |rate: f64, tied: f64| {
+        scaled(if config.tied_output { tied } else { rate / f64::from(config.embd_scale) })
+    };
     let adamw = OptimizerSettings { beta1: 0.8, beta2: 0.95, eps: 1e-10, ..OptimizerSettings::adamw(0.0) };
     match matrices {
         MatrixOptimizer::Muon => OptimizerSettings {
             matrices,
             lr: scaled(0.01),
-            embedding_lr: embedding(0.05),
+            embedding_lr: embedding(0.05, 0.015),
             output_lr: scaled(0.004),
             muon_lr: scaled(0.01),
             weight_decay: 0.0,
@@ -121,7 +123,7 @@ pub fn optimizer_for(
         MatrixOptimizer::AdamW => OptimizerSettings {
             matrices,
             lr: scaled(0.004),
-            embedding_lr: embedding(0.02),
+            embedding_lr: embedding(0.02, 0.008),
             output_lr: scaled(0.004),
             beta1: 0.9,
             weight_decay: 0.1,
@@ -179,5 +181,8 @@ mod tests {
         let (plain, windowed) = (rates(4, None, 16_384), rates(4, Some(8), 16_384));
         assert_eq!(windowed.embedding_lr, plain.embedding_lr / 16.0);
         assert_eq!(windowed.muon_lr, plain.muon_lr);
+        let tied = decoder_shape(4, 100, 32, true).config();
+        let tied = optimizer_for(MatrixOptimizer::Muon, &tied, 16_384);
+        assert!(plain.output_lr < tied.embedding_lr && tied.embedding_lr < plain.embedding_lr);
     }
 }

@@ -6,6 +6,8 @@ use crate::parameters::Parameters;
 
 /// Standard deviation of the embeddings, as the first layer reads them.
 const EMBEDDING: f32 = 0.5;
+/// Of embeddings that are the output, too, as in GPT-2: larger, and a token would first of all predict itself.
+const TIED: f32 = 0.02;
 /// Of the output: small, so that every token is about as likely as any other at first.
 const OUTPUT: f32 = 0.002;
 
@@ -26,7 +28,7 @@ pub fn initial_parameters(config: &ModelConfig, seed: u64) -> Parameters {
         // A generator for each tensor: one that is added changes no other.
         let mut random = random.fork();
         let deviation = match spec.role {
-            TensorRole::TokenEmbd if tied => (config.n_embd as f32).powf(-0.5),
+            TensorRole::TokenEmbd if tied => TIED,
             TensorRole::TokenEmbd => EMBEDDING / config.embd_scale,
             TensorRole::Output => OUTPUT,
             TensorRole::AttnOutput | TensorRole::FfnDown if config.norm.place == NormPlace::Pre => 0.0,
