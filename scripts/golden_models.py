@@ -510,6 +510,10 @@ def make_case(name, case, report):
             "n_tokens": n_tokens, "mean_spread_nats": round(spread, 3),
             "llama_cpp_max_difference_nats": {ty: round(d, 6) for ty, d in differences.items()},
         }
+        if "bf16" in case.types:
+            # What it loses where the processor multiplies in bf16: it rounds activations then.
+            found = peer(OUT / f"{name}-bf16.gguf", tokens, max_seq_len, llama_cpp.GGML_TYPE_F16)
+            entry["run" + suffix]["llama_cpp_bf16_mean_kl"] = mean_kl(reference(peer_model, tokens), found)
         if case.peer_config:
             entry["compared_with_llama_cpp_under"] = case.peer_config
             changed = float(np.abs(reference(peer_model, tokens) - expected).max())
