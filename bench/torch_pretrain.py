@@ -124,11 +124,12 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--recipe", choices=("same", "usual"), default="same")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--eager", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(1)
+    torch.manual_seed(args.seed)
     run = json.loads((args.run / "run.json").read_text())
     settings, schedule = run["settings"], run["settings"]["schedule"]
     seq_len, n_batches, n_steps = settings["seq_len"], settings["n_batches"], settings["n_steps"]

@@ -1,7 +1,8 @@
-"""A model of depth 4 (vocabulary 8,192, sequences of 512) pretrained from the manual pages of this machine (or `--text`) by us and by PyTorch, compiled: the same tokens, parameters, steps and tokens in a step. Bits per byte are those of pages that none has seen, all by `daybreak train eval`; the time is that of the steps alone."""
+"""A model of depth 4 (vocabulary 8,192, sequences of 512) pretrained from the manual pages of this machine (or `--text`) by us and by PyTorch, compiled: the same tokens, parameters, steps and tokens in a step, and in every round other first weights and another order. Bits per byte are those of pages that none has seen, all by `daybreak train eval`, medians with the least and the most; the time is that of the steps alone. As is usual is done once."""
 
 import gzip
 import json
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -15,32 +16,47 @@ MAX_TEST_BYTES = 400_000
 SHAPE = ["--depth", 4, "--vocab-size", 8192, "--seq-len", 512, "--step-tokens", 8192]
 
 
+OURS, SAME, USUAL = "daybreak", "PyTorch, the same optimiser", "PyTorch, AdamW and GPT-2's first weights"
+
+
 def run(args):
+    found = {name: [] for name in (OURS, SAME, USUAL)}
     with tempfile.TemporaryDirectory(prefix="daybreak-quality-") as folder:
         folder = Path(folder)
         train, test = split(args.text, folder)
-        run_folder = folder / "ours"
-        threads = ["--threads", args.threads]
-        ours = [BIN, "train", "pretrain", train, "--out", run_folder, *SHAPE, "--tokens", args.tokens, "--type", "f32", *threads]
-        run_json([*ours, "--json"], timeout=7200)
-        files = {"daybreak": run_folder / "model.gguf"}
-        courses = {"daybreak": our_course(run_folder)}
-        for recipe, name in (("same", "PyTorch, the same optimiser"), ("usual", "PyTorch, AdamW and GPT-2's first weights")):
-            files[name] = folder / f"{recipe}.gguf"
-            done = run_torch("torch_pretrain.py", run_folder, files[name], "--recipe", recipe, *threads, timeout=7200)
-            courses[name] = done["evaluations"]
-        bits = {name: bits_per_byte(file, test) for name, file in files.items()}
-        head("", "bits per byte", "worse than daybreak's", "seconds", "daybreak's time to as good a model", "of its time")
-        for name, course in courses.items():
-            seconds = course[-1]["seconds"]
-            to_it = time_to(courses["daybreak"], course[-1]["bits_per_byte"])
-            row(
-                name, f"{bits[name]:.4f}", "" if name == "daybreak" else f"{100 * (bits[name] / bits['daybreak'] - 1):+.2f} %",
-                f"{seconds:,.0f}", f"{to_it:,.0f}" if to_it else "not reached", f"{to_it / seconds:.2f}×" if to_it else "",
-            )
-        print("\nheld-out bits per byte on the way (each side's own measure): ")
-        for name, course in courses.items():
-            print(f"- {name}: " + ", ".join(f"{at['bits_per_byte']:.3f} after {at['seconds']:,.0f} s" for at in course))
+        for seed in range(args.rounds):
+            one_round(args, train, test, folder / str(seed), seed, found)
+    head("", "bits per byte", "worse than daybreak's", "seconds", "daybreak's time to as good a model", "of its time")
+    ours = [course for _, course in found[OURS]]
+    median_of = lambda name: statistics.median(bits for bits, _ in found[name])
+    for name, rounds in found.items():
+        bits = [bits for bits, _ in rounds]
+        seconds = statistics.median(course[-1]["seconds"] for _, course in rounds)
+        ends = [course[-1]["bits_per_byte"] for _, course in rounds]
+        to_it = [time_to(course, end) for course, end in zip(ours, ends)]
+        to_it = statistics.median(to_it) if None not in to_it else None
+        row(
+            name, f"{median_of(name):.4f} ({min(bits):.4f} to {max(bits):.4f})",
+            "" if name == OURS else f"{100 * (median_of(name) / median_of(OURS) - 1):+.2f} %",
+            f"{seconds:,.0f}", f"{to_it:,.0f}" if to_it else "not reached", f"{to_it / seconds:.2f}×" if to_it else "",
+        )
+    print("\nheld-out bits per byte on the way (each side's own measure), first round: ")
+    for name, rounds in found.items():
+        print(f"- {name}: " + ", ".join(f"{at['bits_per_byte']:.3f} after {at['seconds']:,.0f} s" for at in rounds[0][1]))
+
+
+def one_round(args, train, test, folder, seed, found):
+    run_folder = folder / "ours"
+    threads = ["--threads", args.threads]
+    ours = [BIN, "train", "pretrain", train, "--out", run_folder, *SHAPE, "--tokens", args.tokens, "--type", "f32", "--seed", seed, *threads]
+    run_json([*ours, "--json"], timeout=7200)
+    found[OURS].append((bits_per_byte(run_folder / "model.gguf", test), our_course(run_folder)))
+    for recipe, name in (("same", SAME), ("usual", USUAL)):
+        if recipe == "usual" and seed > 0:
+            continue
+        file = folder / f"{recipe}.gguf"
+        done = run_torch("torch_pretrain.py", run_folder, file, "--recipe", recipe, "--seed", seed, *threads, timeout=7200)
+        found[name].append((bits_per_byte(file, test), done["evaluations"]))
 
 
 def our_course(folder):
