@@ -2,21 +2,27 @@
 
 use super::{Language, Lesson, is_test};
 
-const ENGLISH: [&str; 6] = [
+const ENGLISH: [&str; 9] = [
     "What is {a} + {b}?",
     "How much is {a} plus {b}?",
     "Add {a} and {b}.",
     "{a} + {b} = ?",
     "Please add {a} to {b}.",
     "What do {a} and {b} make?",
+    "What is {a}+{b}?",
+    "{a}+{b}=?",
+    "{a}+{b}",
 ];
-const CHINESE: [&str; 6] = [
+const CHINESE: [&str; 9] = [
     "{a} + {b} 等于多少？",
     "{a} 加 {b} 是多少？",
     "请计算 {a} + {b}。",
     "{a} + {b} = ？",
     "把 {a} 和 {b} 加起来是多少？",
     "{a} 与 {b} 的和是多少？",
+    "{a}加{b}等于几？",
+    "{a}+{b}=？",
+    "{a}+{b}等于多少",
 ];
 
 /// Whether a pair is asked for in tests only, in whatever words and order.
