@@ -135,7 +135,8 @@ impl Bpe {
             }
             // Merges go by ids here: where a symbol begins does not matter.
             if symbols.ids.len() <= FEW {
-                merge_few(&mut symbols.ids, |left, right| self.merges.get(left, right));
+                let merged = |_, _, rank| self.merges.merged(rank);
+                merge_few(&mut symbols.ids, |left, right| self.merges.rank(left, right), merged);
             } else {
                 symbols.starts.resize(symbols.ids.len(), 0);
                 symbols.merge(|pair| self.merges.get(pair.left, pair.right));
@@ -329,29 +330,40 @@ impl MergeTable {
 
     #[inline]
     fn get(&self, left: TokenId, right: TokenId) -> Merge {
+        match self.rank(left, right) {
+            NONE => NO_MERGE,
+            rank => Merge { rank, merged: self.merged(rank) },
+        }
+    }
+
+    /// What the pair of this rank becomes.
+    #[inline]
+    fn merged(&self, rank: u32) -> TokenId {
+        self.merges[rank as usize][2]
+    }
+
+    /// [`NONE`] for a pair that does not merge.
+    #[inline]
+    fn rank(&self, left: TokenId, right: TokenId) -> u32 {
         if left < LOW && right < LOW {
-            let rank = self.low[(left * LOW + right) as usize];
-            return match self.merges.get((rank as usize).wrapping_sub(1)) {
-                Some(&[.., merged]) => Merge { rank: rank - 1, merged },
-                None => NO_MERGE,
-            };
+            return self.low[(left * LOW + right) as usize].wrapping_sub(1);
         }
         let hash = hash_pair(left, right);
         let (word, bit) = self.known(hash);
         if self.is_known[word] & bit == 0 {
-            return NO_MERGE;
+            return NONE;
         }
         let tag = (hash >> 32) as u32;
         let mut at = hash as usize & self.mask;
         loop {
             let slot = self.slots[at];
             if slot.rank == NONE {
-                return NO_MERGE;
+                return NONE;
             }
             if slot.tag == tag {
-                let [its_left, its_right, merged] = self.merges[slot.rank as usize];
+                let [its_left, its_right, _] = self.merges[slot.rank as usize];
                 if (its_left, its_right) == (left, right) {
-                    return Merge { rank: slot.rank, merged };
+                    return slot.rank;
                 }
             }
             at = (at + 1) & self.mask;

@@ -41,33 +41,37 @@ pub(crate) struct Pair {
 pub(crate) const FEW: usize = 32;
 
 /// As [`Symbols::merge`], of up to [`FEW`] symbols of which only the ids matter: so few are moved together after each
-/// merge rather than linked.
-pub(crate) fn merge_few(ids: &mut Vec<TokenId>, join: impl Fn(TokenId, TokenId) -> Merge) {
-    let mut pairs = [NO_MERGE; FEW];
-    for (pair, two) in pairs.iter_mut().zip(ids.windows(2)) {
-        *pair = join(two[0], two[1]);
+/// merge rather than linked. `rank` is asked for every pair that comes up, `merged` only for what merges.
+pub(crate) fn merge_few(
+    ids: &mut Vec<TokenId>,
+    rank: impl Fn(TokenId, TokenId) -> u32,
+    merged: impl Fn(TokenId, TokenId, u32) -> TokenId,
+) {
+    let mut ranks = [NONE; FEW];
+    for (of_pair, two) in ranks.iter_mut().zip(ids.windows(2)) {
+        *of_pair = rank(two[0], two[1]);
     }
     let mut n = ids.len();
     let symbols = &mut ids[..];
     while n > 1 {
-        let (mut at, mut least) = (0, NO_MERGE);
-        for (idx, &pair) in pairs[..n - 1].iter().enumerate() {
-            if pair.rank < least.rank {
-                (at, least) = (idx, pair);
+        let (mut at, mut least) = (0, NONE);
+        for (idx, &rank) in ranks[..n - 1].iter().enumerate() {
+            if rank < least {
+                (at, least) = (idx, rank);
             }
         }
-        if least.rank == NONE {
+        if least == NONE {
             break;
         }
-        symbols[at] = least.merged;
+        symbols[at] = merged(symbols[at], symbols[at + 1], least);
         symbols.copy_within(at + 2..n, at + 1);
-        pairs.copy_within(at + 1..n - 1, at);
+        ranks.copy_within(at + 1..n - 1, at);
         n -= 1;
         if at > 0 {
-            pairs[at - 1] = join(symbols[at - 1], symbols[at]);
+            ranks[at - 1] = rank(symbols[at - 1], symbols[at]);
         }
         if at + 1 < n {
-            pairs[at] = join(symbols[at], symbols[at + 1]);
+            ranks[at] = rank(symbols[at], symbols[at + 1]);
         }
     }
     ids.truncate(n);
@@ -378,9 +382,12 @@ mod tests {
                 if n as usize <= FEW {
                     // Where a symbol begins is all the same to this way.
                     let mut ids = symbols.ids.clone();
-                    merge_few(&mut ids, |left, right| {
-                        join(Pair { left, right, start: 0, middle: 0, end: 0 })
-                    });
+                    let of = |left, right| join(Pair { left, right, start: 0, middle: 0, end: 0 });
+                    merge_few(
+                        &mut ids,
+                        |left, right| of(left, right).rank,
+                        |left, right, _| of(left, right).merged,
+                    );
                     assert_eq!(ids, slow(&symbols.ids, &[0; 200], join), "few, {n} symbols, seed {seed}");
                 }
                 let mut whole = word(n, seed);
