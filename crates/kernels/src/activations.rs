@@ -18,16 +18,18 @@
 //! How tokens are cut into panels never changes a token's numbers.
 #![allow(unsafe_code)]
 
+mod source;
+
 use half::bf16;
 
 use crate::aligned::{AlignedWords, LINE};
 use crate::blocks::BLOCK_LEN;
 use crate::disjoint::Disjoint;
-use crate::elementwise::{gelu_of, silu_of};
-use crate::matmul::Factors;
-use crate::norm::{inverse_rms, mean_and_inverse_deviation};
 use crate::simd::{Kernel, Lanes, run_on};
 use crate::{Isa, Operand, Pool};
+
+pub use source::Gate;
+use source::{Gated, LayerNorm, Plain, RmsNorm, Source};
 
 /// Words of one token's block of 32 columns.
 pub(crate) const BLOCK_WORDS: usize = 11;
@@ -39,15 +41,6 @@ pub(crate) const MAX_WIDTH: usize = 8;
 const TILE_SLACK: usize = MAX_PANEL * BLOCK_LEN / size_of::<u32>();
 /// Below this many values the caller quantises alone: waking others costs more.
 const SERIAL_LEN: usize = 8 * 1024;
-
-/// The function of a gated feed-forward network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// x · sigmoid(x)
-    Silu,
-    /// The tanh form of GELU.
-    GeluTanh,
-}
 
 /// Reusable room for the quantised rows of one input; filled by `set…`, read by [`crate::project`].
 #[derive(Default)]
@@ -304,20 +297,6 @@ pub(crate) fn panel(isa: Isa, n_tokens: usize, panel_idx: usize) -> Panel {
     Panel { first, width: narrow + usize::from(panel_idx < n_wide) }
 }
 
-/// What the rows are, before they are quantised. Methods are `#[inline(always)]`, for [`Kernel`].
-trait Source: Sync {
-    /// What is known of a row before its elements are asked for.
-    type Row<L: Lanes>: Copy;
-    fn row<L: Lanes>(&self, l: L, token: usize) -> Self::Row<L>;
-    /// Elements `col .. col + N`.
-    ///
-    /// # Safety
-    /// They must exist in the row.
-    unsafe fn vector<L: Lanes>(&self, l: L, row: Self::Row<L>, token: usize, col: usize) -> L::V;
-    /// The element at `col`, for rows that are not whole vectors.
-    fn element(&self, token: usize, col: usize) -> f32;
-}
-
 struct FillRow<'a, S> {
     source: &'a S,
     rooms: &'a Rooms<'a>,
@@ -467,136 +446,6 @@ unsafe fn quantise_block<L: Lanes>(
     words[place.sum()] = (scale * f32::from(low + high)).to_bits();
     words[place.halves()] = u32::from(low as u16) | u32::from(high as u16) << 16;
     not_finite
-}
-
-struct Plain<'a> {
-    x: &'a [f32],
-    n_cols: usize,
-}
-
-impl Source for Plain<'_> {
-    type Row<L: Lanes> = ();
-    #[inline(always)]
-    fn row<L: Lanes>(&self, _: L, _: usize) {}
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(&self, l: L, (): (), token: usize, col: usize) -> L::V {
-        // SAFETY: the caller asks for columns of the row.
-        unsafe { l.load(self.x.as_ptr().add(token * self.n_cols + col)) }
-    }
-    #[inline(always)]
-    fn element(&self, token: usize, col: usize) -> f32 {
-        self.x[token * self.n_cols + col]
-    }
-}
-
-struct RmsNorm<'a> {
-    x: &'a [f32],
-    n_cols: usize,
-    weight: &'a [f32],
-    eps: f32,
-}
-
-impl RmsNorm<'_> {
-    #[inline(always)]
-    fn of(&self, token: usize) -> &[f32] {
-        &self.x[token * self.n_cols..][..self.n_cols]
-    }
-}
-
-impl Source for RmsNorm<'_> {
-    type Row<L: Lanes> = L::V;
-    #[inline(always)]
-    fn row<L: Lanes>(&self, l: L, token: usize) -> L::V {
-        l.splat(inverse_rms(l, Factors::Floats(self.of(token)), self.eps))
-    }
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(&self, l: L, inverse: L::V, token: usize, col: usize) -> L::V {
-        // SAFETY: the caller asks for columns of the row; the weight has as many.
-        let (x, w) = unsafe {
-            (l.load(self.x.as_ptr().add(token * self.n_cols + col)), l.load(self.weight.as_ptr().add(col)))
-        };
-        l.mul(l.mul(x, inverse), w)
-    }
-    #[inline(always)]
-    fn element(&self, token: usize, col: usize) -> f32 {
-        let inverse = inverse_rms(crate::simd::Portable, Factors::Floats(self.of(token)), self.eps);
-        self.of(token)[col] * inverse * self.weight[col]
-    }
-}
-
-struct LayerNorm<'a> {
-    x: &'a [f32],
-    n_cols: usize,
-    weight: &'a [f32],
-    bias: &'a [f32],
-    eps: f32,
-}
-
-impl LayerNorm<'_> {
-    #[inline(always)]
-    fn of(&self, token: usize) -> &[f32] {
-        &self.x[token * self.n_cols..][..self.n_cols]
-    }
-}
-
-impl Source for LayerNorm<'_> {
-    type Row<L: Lanes> = (L::V, L::V);
-    #[inline(always)]
-    fn row<L: Lanes>(&self, l: L, token: usize) -> (L::V, L::V) {
-        let (mean, inverse) = mean_and_inverse_deviation(l, self.of(token), self.eps);
-        (l.splat(mean), l.splat(inverse))
-    }
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(&self, l: L, (mean, inverse): (L::V, L::V), token: usize, col: usize) -> L::V {
-        // SAFETY: the caller asks for columns of the row; weight and bias have as many.
-        let (x, w, b) = unsafe {
-            (
-                l.load(self.x.as_ptr().add(token * self.n_cols + col)),
-                l.load(self.weight.as_ptr().add(col)),
-                l.load(self.bias.as_ptr().add(col)),
-            )
-        };
-        l.fma(l.mul(l.sub(x, mean), inverse), w, b)
-    }
-    #[inline(always)]
-    fn element(&self, token: usize, col: usize) -> f32 {
-        let (mean, inverse) = mean_and_inverse_deviation(crate::simd::Portable, self.of(token), self.eps);
-        (self.of(token)[col] - mean) * inverse * self.weight[col] + self.bias[col]
-    }
-}
-
-struct Gated<'a> {
-    gate: &'a [f32],
-    up: &'a [f32],
-    n_cols: usize,
-    function: Gate,
-}
-
-impl Source for Gated<'_> {
-    type Row<L: Lanes> = ();
-    #[inline(always)]
-    fn row<L: Lanes>(&self, _: L, _: usize) {}
-    #[inline(always)]
-    unsafe fn vector<L: Lanes>(&self, l: L, (): (), token: usize, col: usize) -> L::V {
-        let at = token * self.n_cols + col;
-        // SAFETY: the caller asks for columns of the row; gate and up have the same shape.
-        let (gate, up) = unsafe { (l.load(self.gate.as_ptr().add(at)), l.load(self.up.as_ptr().add(at))) };
-        let gate = match self.function {
-            Gate::Silu => silu_of(l, gate),
-            Gate::GeluTanh => gelu_of(l, gate),
-        };
-        l.mul(gate, up)
-    }
-    #[inline(always)]
-    fn element(&self, token: usize, col: usize) -> f32 {
-        let at = token * self.n_cols + col;
-        let gate = [self.gate[at]; 8];
-        let gate = match self.function {
-            Gate::Silu => silu_of(crate::simd::Portable, gate),
-            Gate::GeluTanh => gelu_of(crate::simd::Portable, gate),
-        };
-        gate[0] * self.up[at]
-    }
 }
 
 /// Quantises function(gate) · up of a block of a panel; gate and up: `[width, 32]`, words: `[11 · width]`.

@@ -41,6 +41,7 @@ pub use kv::{KvLayer, KvType, PAGE_LEN};
 pub use machine::MachinePeaks;
 pub use matmul::{
     FactorRoom, Factors, FactorsMut, Matrix, Precision, RightSide, Store, StoredMatrix, copy, matmul,
+    matmul_each,
 };
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{Operand, PackedMatrix};

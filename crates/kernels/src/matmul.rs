@@ -182,36 +182,57 @@ pub fn matmul<'a>(
     out: &mut [f32],
     into: Store,
 ) {
+    matmul_each(pool, precision, &mut [(left, out)], right, into);
+}
+
+/// As [`matmul`], of several left sides, each with its own result: the right side is packed once for all of them.
+///
+/// # Panics
+/// When shapes do not fit.
+pub fn matmul_each<'a>(
+    pool: &Pool,
+    precision: Precision,
+    products: &mut [(Matrix<'_>, &mut [f32])],
+    right: impl Into<RightSide<'a>>,
+    into: Store,
+) {
     let right = right.into();
-    let (m, k) = (left.n_rows, left.n_cols);
-    let (right_rows, n) = right.shape();
-    assert_eq!(right_rows, k, "the left side's columns must be the right side's rows");
-    assert_eq!(out.len(), m * n, "the result must be [{m}, {n}]");
-    if k == 0 && into == Store::Replace {
-        out.fill(0.0);
-    }
-    if m == 0 || n == 0 || k == 0 {
-        return;
-    }
+    let (k, n) = right.shape();
     let isa = pool.isa();
     let is_bf16 = is_bf16(precision, isa);
-    assert!(is_bf16 || !(left.is_halves() || right.is_halves()), "halves are factors of products in bf16");
+    let mut is_empty = true;
+    for (left, out) in &mut *products {
+        assert_eq!(left.n_cols, k, "the left side's columns must be the right side's rows");
+        assert_eq!(out.len(), left.n_rows * n, "the result must be [{}, {n}]", left.n_rows);
+        assert!(
+            is_bf16 || !(left.is_halves() || right.is_halves()),
+            "halves are factors of products in bf16"
+        );
+        if k == 0 && into == Store::Replace {
+            out.fill(0.0);
+        }
+        is_empty &= out.is_empty();
+    }
+    if is_empty || k == 0 {
+        return;
+    }
     let width = tile::width(isa);
     let (row_step, col_step) = steps(k, n);
-    let out = Disjoint::new(out);
     RIGHT.with_borrow_mut(|room| {
         for cols in ranges(n, col_step) {
             for rows in ranges(k, row_step) {
                 let into = if rows.start > 0 { Store::Add } else { into };
-                let left = left.part(0..m, rows.clone());
                 let n_words = if is_bf16 { rows.len().div_ceil(2) } else { rows.len() };
                 let n_panels = cols.len().div_ceil(width);
                 room.at_least(n_panels * n_words * width);
                 let words = &mut room.as_mut_slice()[..n_panels * n_words * width];
-                right.part(rows, cols.clone()).pack(pool, isa, is_bf16, width, words);
+                right.part(rows.clone(), cols.clone()).pack(pool, isa, is_bf16, width, words);
                 let right = PackedRight { words, n_words, n_cols: cols.len() };
-                let out = Rows { data: &out, first: cols.start, stride: n };
-                multiply(pool, isa, is_bf16, left, right, into, out);
+                for (left, out) in &mut *products {
+                    let left = left.part(0..left.n_rows, rows.clone());
+                    let out = Rows { data: &Disjoint::new(out), first: cols.start, stride: n };
+                    multiply(pool, isa, is_bf16, left, right, into, out);
+                }
             }
         }
     });

@@ -15,6 +15,8 @@ mod portable;
 
 use crate::Isa;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::enter_with_bf16 as with_bf16;
 pub(crate) use portable::Portable;
 
 /// Vectors of `N` floats.
@@ -79,6 +81,18 @@ pub(crate) trait Lanes: Copy {
                 let (a, b) = (*a.add(i), *b.add(i));
                 *to.add(2 * i) = a & 0xffff | b << 16;
                 *to.add(2 * i + 1) = a >> 16 | b & 0xffff_0000;
+            }
+        }
+    }
+    /// Rows for columns: `[N, N]` words to rows that are `stride` words apart.
+    /// # Safety
+    /// The words must be readable at `from`, and `N` words writable at `to` and at every further row.
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, to: *mut u32, stride: usize) {
+        for row in 0..Self::N {
+            for col in 0..Self::N {
+                // SAFETY: as the caller says.
+                unsafe { *to.add(col * stride + row) = *from.add(row * Self::N + col) };
             }
         }
     }
@@ -262,9 +276,6 @@ pub(crate) fn run_on_with_bf16<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
     }
     run_on(isa, kernel)
 }
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::enter_with_bf16 as with_bf16;
 
 #[cfg(test)]
 mod tests;

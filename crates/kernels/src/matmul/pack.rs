@@ -12,6 +12,8 @@ use crate::simd::{Cache, Lanes, prefetch};
 
 /// Words of K that are fetched ahead of those being packed.
 const AHEAD: usize = 8;
+/// Lanes of the widest vector.
+const MAX_LANES: usize = 16;
 
 /// How a packed block of the left side lies in memory: `[BLOCK_ROWS, DEPTH]` with a gap behind each row, so that rows do
 /// not fall onto each other in the first cache, or, if the matrix was transposed, `[DEPTH, BLOCK_ROWS]`.
@@ -173,33 +175,44 @@ pub(super) fn pack_right<L: Lanes, const PAIRS: bool>(l: L, right: Matrix<'_>, p
         }
         return;
     }
-    // The numbers of one column lie side by side: sixteen words of each at a time, so that the panel's lines are
-    // written while they are in the cache.
-    const RUN: usize = 16;
+    // The numbers of one column lie side by side: as many words of as many columns as a vector has lanes at a time, so
+    // that the panel's lines are written while they are in the cache.
     let n_words = to.len() / width;
     let (start, bytes) = right.data.start();
     let bytes_of_word = if PAIRS { 2 * bytes } else { bytes };
-    for from in (0..n_words).step_by(RUN) {
-        let end = n_words.min(from + RUN);
-        for col in 0..n_cols {
-            let at = (first + col) * col_stride;
-            let column = right.data.part(at..at + right.n_rows);
-            for line in (0..RUN * bytes_of_word).step_by(LINE) {
-                prefetch(start.wrapping_add(at * bytes + end * bytes_of_word + line), Cache::First);
-            }
-            let mut words = [0; RUN];
-            let words = &mut words[..end - from];
-            match column {
-                Factors::Floats(column) if PAIRS => {
-                    pairs(l, words, &column[2 * from..right.n_rows.min(2 * end)])
+    for from in (0..n_words).step_by(L::N) {
+        let end = n_words.min(from + L::N);
+        for first_col in (0..n_cols).step_by(L::N) {
+            let end_col = n_cols.min(first_col + L::N);
+            let mut block = [0; MAX_LANES * MAX_LANES];
+            for col in first_col..end_col {
+                let at = (first + col) * col_stride;
+                let column = right.data.part(at..at + right.n_rows);
+                for line in (0..MAX_LANES * bytes_of_word).step_by(LINE) {
+                    prefetch(start.wrapping_add(at * bytes + end * bytes_of_word + line), Cache::First);
                 }
-                Factors::Floats(column) => {
-                    words.iter_mut().zip(&column[from..end]).for_each(|(to, x)| *to = x.to_bits());
+                let words = &mut block[(col - first_col) * L::N..][..end - from];
+                match column {
+                    Factors::Floats(column) if PAIRS => {
+                        pairs(l, words, &column[2 * from..right.n_rows.min(2 * end)])
+                    }
+                    Factors::Floats(column) => {
+                        words.iter_mut().zip(&column[from..end]).for_each(|(to, x)| *to = x.to_bits());
+                    }
+                    Factors::Halves(column) => words.copy_from_slice(&column[from..end]),
                 }
-                Factors::Halves(column) => words.copy_from_slice(&column[from..end]),
             }
-            for (i, &word) in words.iter().enumerate() {
-                to[(from + i) * width + col] = word;
+            let to = &mut to[from * width + first_col..];
+            if end - from == L::N && end_col - first_col == L::N {
+                assert!(to.len() >= (L::N - 1) * width + L::N, "whole rows of the panel");
+                // SAFETY: the block is whole, and as many rows of the panel are there.
+                unsafe { l.transpose(block.as_ptr(), to.as_mut_ptr(), width) };
+                continue;
+            }
+            for (col, words) in block.chunks_exact(L::N).take(end_col - first_col).enumerate() {
+                for (i, &word) in words[..end - from].iter().enumerate() {
+                    to[i * width + col] = word;
+                }
             }
         }
     }

@@ -195,6 +195,28 @@ fn a_right_side_that_is_packed_in_parts_gives_the_same_sums() {
     }
 }
 
+#[test]
+fn products_by_one_right_side_are_those_of_each_alone() {
+    let (k, n) = (300, 70);
+    let right = random_floats(1, k * n);
+    let lefts = [7, 0, 100].map(|m| (m, random_floats(2 + m as u64, m * k)));
+    for isa in isas() {
+        let pool = Pool::new(2, isa).unwrap();
+        for precision in [Precision::F32, Precision::Bf16] {
+            let right = Matrix::new(&right, k, n);
+            let left = |i: usize| Matrix::new(&lefts[i].1, lefts[i].0, k);
+            let mut together = lefts.each_ref().map(|(m, _)| vec![1.0; m * n]);
+            let [a, b, c] = &mut together;
+            matmul_each(&pool, precision, &mut [(left(0), a), (left(1), b), (left(2), c)], right, Store::Add);
+            for (i, together) in together.iter().enumerate() {
+                let mut alone = vec![1.0; together.len()];
+                matmul(&pool, precision, left(i), right, &mut alone, Store::Add);
+                assert_eq!(*together, alone);
+            }
+        }
+    }
+}
+
 /// The matrix rounded to bf16 beforehand, in the order in which it is stored.
 fn rounded<'a>(pool: &Pool, matrix: Matrix<'_>, room: &'a mut FactorRoom) -> Matrix<'a> {
     let Factors::Floats(data) = matrix.data else { unreachable!("a matrix of floats") };

@@ -70,6 +70,36 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, to: *mut u32, stride: usize) {
+        // Pairs of rows, fours of rows, then halves of vectors: each step brings together twice as many rows.
+        unsafe {
+            let mut rows = [_mm256_setzero_ps(); 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm256_loadu_ps(from.cast::<f32>().add(8 * i));
+            }
+            let mut twos = [_mm256_setzero_pd(); 8];
+            for i in 0..4 {
+                let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+                twos[2 * i] = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+                twos[2 * i + 1] = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+            }
+            // Of rows 4 i .. 4 i + 4 the columns c and 4 + c.
+            let mut fours = [_mm256_setzero_ps(); 8];
+            for i in 0..2 {
+                for half in 0..2 {
+                    let (a, b) = (twos[4 * i + half], twos[4 * i + 2 + half]);
+                    fours[4 * i + 2 * half] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+                    fours[4 * i + 2 * half + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+                }
+            }
+            for c in 0..4 {
+                let to = to.cast::<f32>().add(c * stride);
+                _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]));
+                _mm256_storeu_ps(to.add(4 * stride), _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, x: __m256) {
         unsafe {
             let wide = _mm256_cvtps_epi32(x);

@@ -123,6 +123,42 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         }
     }
     #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, to: *mut u32, stride: usize) {
+        // Pairs of rows, fours of rows, then quarters of vectors: each step brings together twice as many rows.
+        unsafe {
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm512_loadu_ps(from.cast::<f32>().add(16 * i));
+            }
+            let mut twos = [_mm512_setzero_pd(); 16];
+            for i in 0..8 {
+                let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+                twos[2 * i] = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+                twos[2 * i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+            }
+            // Of rows 4 i .. 4 i + 4 the columns c, 4 + c, 8 + c and 12 + c.
+            let mut fours = [_mm512_setzero_ps(); 16];
+            for i in 0..4 {
+                for half in 0..2 {
+                    let (a, b) = (twos[4 * i + half], twos[4 * i + 2 + half]);
+                    fours[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    fours[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+            }
+            for c in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(fours[c], fours[4 + c]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(fours[c], fours[4 + c]);
+                let more_even = _mm512_shuffle_f32x4::<0x88>(fours[8 + c], fours[12 + c]);
+                let more_odd = _mm512_shuffle_f32x4::<0xdd>(fours[8 + c], fours[12 + c]);
+                let to = to.cast::<f32>();
+                _mm512_storeu_ps(to.add(c * stride), _mm512_shuffle_f32x4::<0x88>(even, more_even));
+                _mm512_storeu_ps(to.add((4 + c) * stride), _mm512_shuffle_f32x4::<0x88>(odd, more_odd));
+                _mm512_storeu_ps(to.add((8 + c) * stride), _mm512_shuffle_f32x4::<0xdd>(even, more_even));
+                _mm512_storeu_ps(to.add((12 + c) * stride), _mm512_shuffle_f32x4::<0xdd>(odd, more_odd));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, x: __m512) {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x))) }
     }

@@ -219,3 +219,33 @@ fn powers_of_two_are_exact_to_three_units_and_vanish_at_the_end() {
         assert!(found[4].is_nan(), "{isa:?}");
     }
 }
+
+struct Transpose<'a>(&'a [u32]);
+impl Kernel for Transpose<'_> {
+    type Out = (usize, Vec<u32>);
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) -> (usize, Vec<u32>) {
+        let mut out = vec![0; L::N * STRIDE];
+        // SAFETY: 256 words hold the block of every set, and there are N rows of STRIDE words.
+        unsafe { l.transpose(self.0.as_ptr(), out.as_mut_ptr(), STRIDE) };
+        (L::N, out)
+    }
+}
+const STRIDE: usize = 19;
+
+#[test]
+fn rows_become_columns_whatever_their_bits() {
+    // Many of these are no number, of which no bit may change.
+    let words: Vec<u32> = (0..256u32).map(|i| i.wrapping_mul(0x9E37_79B9) | 0x7f80_0000).collect();
+    for isa in available() {
+        let (n, out) = run_on(isa, Transpose(&words));
+        for (at, &word) in out.iter().enumerate() {
+            let (row, col) = (at / STRIDE, at % STRIDE);
+            assert_eq!(
+                word,
+                if col < n { words[col * n + row] } else { 0 },
+                "{isa:?}: row {row}, column {col}"
+            );
+        }
+    }
+}
