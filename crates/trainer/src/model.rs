@@ -104,8 +104,8 @@ struct Room {
     narrow: FactorRoom,
     /// What is in single precision for a moment: logits, what a projection gives before it is rounded, and gradients.
     floats: Vec<f32>,
-    /// Between an adapter's A and B.
-    d_low: Vec<f32>,
+    /// The gradients between A and B of adapters that read the same.
+    d_low: [Vec<f32>; 3],
     /// Gradients that nobody asked for.
     unused: Vec<f32>,
     /// What the rows that count make of the stream, and its gradient.
@@ -223,7 +223,7 @@ impl Model {
         let Room { x, dx, inverses, qk_inverses, update, floats, d_low, unused, counted, losses, .. } =
             &self.room;
         let Room { h, wide, narrow, .. } = &self.room;
-        let floats = [x, dx, inverses, update, floats, d_low, unused, losses].into_iter();
+        let floats = [x, dx, inverses, update, floats, unused, losses].into_iter().chain(d_low);
         let n_floats: usize = floats.chain(counted).chain(qk_inverses).map(Vec::len).sum();
         let factors = [h, wide, narrow].into_iter();
         let n_shared = n_floats + factors.map(|room| room.bytes() / size_of::<f32>()).sum::<usize>();

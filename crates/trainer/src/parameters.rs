@@ -114,6 +114,22 @@ impl Parameters {
         Some(both.map(Vec::as_mut_slice))
     }
 
+    /// Parts of a layer's tensors, to be written together; those that are not learnt are missing.
+    pub(crate) fn parts_mut<const N: usize>(
+        &mut self,
+        parts: [(TensorRole, Part); N],
+        layer_idx: usize,
+    ) -> [Option<&mut [f32]>; N] {
+        let places = parts.map(|(role, part)| self.index.get(&(role, Some(layer_idx), part)));
+        let mut found = [const { None }; N];
+        for (i, values) in self.values.iter_mut().enumerate() {
+            if let Some(which) = places.iter().position(|place| *place == Some(&i)) {
+                found[which] = Some(values.as_mut_slice());
+            }
+        }
+        found
+    }
+
     fn part(&self, role: TensorRole, layer_idx: Option<usize>, part: Part) -> Option<&[f32]> {
         self.index.get(&(role, layer_idx, part)).map(|&i| &self.values[i][..])
     }

@@ -5,7 +5,7 @@ use kernels::{
 };
 use weights::{Activation, FfnKind, LayerConfig, NormPlace, QkNorm, TensorRole};
 
-use super::linear::{Linear, LowRank, Products};
+use super::linear::{Back, Linear, LowRank, Products, backward, weight_gradients};
 use super::{Model, Room, TokenBatch, Weights, room};
 use crate::lora::MATRICES;
 use crate::parameters::Parameters;
@@ -452,9 +452,14 @@ impl Model {
         let len = n_rows * n_embd;
         let dx = &mut dx[..len];
         let inverses = room(inverses, n_rows);
-        macro_rules! low {
-            ($role:expr) => {
-                &mut LowRank { kept: &tape.low[place($role)], gradient: d_low }
+        let [d_low, d_low2, d_low3] = d_low;
+        macro_rules! back {
+            ($role:expr, $n_in:expr, $n_out:expr, $dy:expr, $d_low:expr) => {
+                Back {
+                    linear: of.linear($role, $n_in, $n_out),
+                    dy: $dy,
+                    low: LowRank { kept: &tape.low[place($role)], gradient: $d_low },
+                }
             };
         }
         macro_rules! update_backward {
@@ -468,24 +473,23 @@ impl Model {
         // The feed-forward network.
         let d_ffn = update_backward!(tape.ffn_update, TensorRole::PostFfnNorm);
         let wide_len = n_rows * n_ff;
-        let role = TensorRole::FfnDown;
-        let down = of.linear(role, n_ff, n_embd);
+        let mut down = back!(TensorRole::FfnDown, n_ff, n_embd, d_ffn, d_low);
         let d_hidden = room(floats, wide_len);
-        down.input_gradient(s.by, d_ffn, (&mut *d_hidden, Store::Replace), low!(role));
+        down.input_gradient(s.by, (&mut *d_hidden, Store::Replace));
         let [d_gate, d_up] = [&mut tape.gate, &mut tape.up].map(|kept| kept.again(wide_len, s.stored));
         let hidden = wide.room(wide_len, s.stored);
         kernels::gate_backward(pool, s.function, d_gate, d_up, d_hidden, hidden);
-        down.weight_gradient(s.by, wide.get(wide_len, s.stored), d_ffn, low!(role), d_of.gradient);
+        weight_gradients(s.by, wide.get(wide_len, s.stored), [down], d_of.gradient);
         let x = tape.x_between.get(len, s.stored);
         let norm = of.maybe(TensorRole::FfnNorm).filter(|_| s.has_pre());
         let h_ffn = s.normalised(x, norm, h, inverses);
         let dh = room(floats, len);
-        for (role, dy, into) in
-            [(TensorRole::FfnGate, &tape.gate, Store::Replace), (TensorRole::FfnUp, &tape.up, Store::Add)]
-        {
-            let (dy, into) = (dy.get(wide_len, s.stored), Some((&mut *dh, into)));
-            of.linear(role, n_embd, n_ff).backward(s.by, h_ffn, dy, into, low!(role), d_of.gradient);
-        }
+        let [d_gate, d_up] = [&tape.gate, &tape.up].map(|kept| kept.get(wide_len, s.stored));
+        let gate_and_up = [
+            back!(TensorRole::FfnGate, n_embd, n_ff, d_gate, d_low),
+            back!(TensorRole::FfnUp, n_embd, n_ff, d_up, d_low2),
+        ];
+        backward(s.by, h_ffn, gate_and_up, Some(&mut *dh), d_of.gradient);
         let norm = norm.map(|norm| (norm, d_of.norm(TensorRole::FfnNorm, norm.len())));
         s.normalised_backward(x, norm, inverses, dh, dx);
 
@@ -499,9 +503,8 @@ impl Model {
         let d_attn = &mut first[..q_len];
         let (dq, rest) = rest.split_at_mut(q_len);
         let (dk, dv) = rest.split_at_mut(k_len);
-        let role = TensorRole::AttnOutput;
-        let into = Some((&mut *d_attn, Store::Replace));
-        of.linear(role, q_dim, n_embd).backward(s.by, attn, d_attn_update, into, low!(role), d_of.gradient);
+        let output = back!(TensorRole::AttnOutput, q_dim, n_embd, d_attn_update, d_low);
+        backward(s.by, attn, [output], Some(&mut *d_attn), d_of.gradient);
         let [plain_q, plain_k] =
             [(&tape.q, q_len), (&tape.k, k_len)].map(|(kept, len)| kept.get(len, s.stored));
         let rope = self.rope_of(layer_idx);
@@ -542,13 +545,15 @@ impl Model {
         let norm = of.maybe(TensorRole::AttnNorm).filter(|_| s.has_pre());
         let h_attn = s.normalised(x, norm, h, inverses);
         let dh = &mut first[..len];
-        for (role, bias, n_out, dy, into) in [
-            (TensorRole::AttnQ, TensorRole::AttnQBias, q_dim, d_q, Store::Replace),
-            (TensorRole::AttnK, TensorRole::AttnKBias, k_dim, d_k, Store::Add),
-            (TensorRole::AttnV, TensorRole::AttnVBias, k_dim, d_v, Store::Add),
-        ] {
-            let into = goes_on.then_some((&mut *dh, into));
-            of.linear(role, n_embd, n_out).backward(s.by, h_attn, dy, into, low!(role), d_of.gradient);
+        let qkv = [
+            back!(TensorRole::AttnQ, n_embd, q_dim, d_q, d_low),
+            back!(TensorRole::AttnK, n_embd, k_dim, d_k, d_low2),
+            back!(TensorRole::AttnV, n_embd, k_dim, d_v, d_low3),
+        ];
+        backward(s.by, h_attn, qkv, goes_on.then_some(&mut *dh), d_of.gradient);
+        let biases =
+            [(TensorRole::AttnQBias, d_q), (TensorRole::AttnKBias, d_k), (TensorRole::AttnVBias, d_v)];
+        for (bias, dy) in biases {
             if let Some(d_bias) = d_of.maybe(bias) {
                 add_rows(dy, d_bias);
             }

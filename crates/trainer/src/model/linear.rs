@@ -4,7 +4,7 @@ use kernels::{Factors, Matrix, Pool, Precision, RightSide, Store};
 use weights::TensorRole;
 
 use super::{Weights, room};
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, Part};
 
 /// What a product is computed with.
 #[derive(Clone, Copy)]
@@ -85,23 +85,6 @@ impl<'a> Linear<'a> {
         kernels::scale(by.pool, low, factor);
     }
 
-    /// dx (+)= dy · w, where there is a dx, and the gradients of what is learnt; `low` is what [`Linear::forward`] kept.
-    pub(super) fn backward(
-        &self,
-        by: Products<'_>,
-        x: Factors<'_>,
-        dy: Factors<'_>,
-        dx: Option<(&mut [f32], Store)>,
-        low: &mut LowRank<'_>,
-        gradient: &mut Parameters,
-    ) {
-        match dx {
-            Some(dx) => self.input_gradient(by, dy, dx, low),
-            None => self.low_gradient(by, dy, low),
-        }
-        self.weight_gradient(by, x, dy, low, gradient);
-    }
-
     /// dx (+)= dy · w
     pub(super) fn input_gradient(
         &self,
@@ -124,24 +107,75 @@ impl<'a> Linear<'a> {
         by.product(Matrix::of(dy, by.n_rows, self.n_out), b, d_low, Store::Replace);
         kernels::scale(by.pool, d_low, factor);
     }
+}
 
-    /// The gradients of what is learnt, behind [`Linear::input_gradient`].
-    pub(super) fn weight_gradient(
-        &self,
-        by: Products<'_>,
-        x: Factors<'_>,
-        dy: Factors<'_>,
-        low: &mut LowRank<'_>,
-        gradient: &mut Parameters,
-    ) {
-        let (x, dy) = (Matrix::of(x, by.n_rows, self.n_in), Matrix::of(dy, by.n_rows, self.n_out));
-        if let Some(dw) = gradient.get_mut(self.role, Some(self.layer_idx)) {
-            by.product(dy.transposed(), x, dw, Store::Add);
+/// A projection on the way back.
+pub(super) struct Back<'a> {
+    pub(super) linear: Linear<'a>,
+    /// The gradient of what it gave: `[n_rows, n_out]`
+    pub(super) dy: Factors<'a>,
+    pub(super) low: LowRank<'a>,
+}
+
+impl Back<'_> {
+    /// dx (+)= dy · w
+    pub(super) fn input_gradient(&mut self, by: Products<'_>, dx: (&mut [f32], Store)) {
+        self.linear.input_gradient(by, self.dy, dx, &mut self.low);
+    }
+
+    /// What x is multiplied by for the gradient of the matrix, `[n_out, n_rows]`, or for that of an adapter's A, if there
+    /// is one, `[rank, n_rows]`.
+    fn left(&self, part: Part, n_rows: usize) -> Option<Matrix<'_>> {
+        let left = match part {
+            Part::LoraA => self.linear.adapter?.low(self.low.gradient, n_rows),
+            Part::Whole | Part::LoraB => Matrix::of(self.dy, n_rows, self.linear.n_out),
+        };
+        Some(left.transposed())
+    }
+}
+
+/// dx = Σ dy · w, where there is a dx, and the gradients of what is learnt, of projections that read the same x.
+pub(super) fn backward<const N: usize>(
+    by: Products<'_>,
+    x: Factors<'_>,
+    mut of: [Back<'_>; N],
+    dx: Option<&mut [f32]>,
+    gradient: &mut Parameters,
+) {
+    match dx {
+        Some(dx) => {
+            for (i, back) in of.iter_mut().enumerate() {
+                let into = if i == 0 { Store::Replace } else { Store::Add };
+                back.input_gradient(by, (&mut *dx, into));
+            }
         }
-        let Some(adapter) = self.adapter else { return };
-        let [da, db] = gradient.lora_mut(self.role, Some(self.layer_idx)).expect("as the parameters");
-        by.product(dy.transposed(), adapter.low(low.kept, by.n_rows), db, Store::Add);
-        by.product(adapter.low(low.gradient, by.n_rows).transposed(), x, da, Store::Add);
+        None => of.iter_mut().for_each(|back| back.linear.low_gradient(by, back.dy, &mut back.low)),
+    }
+    weight_gradients(by, x, of, gradient);
+}
+
+/// The gradients of what is learnt, behind [`Back::input_gradient`], of projections that read the same x.
+pub(super) fn weight_gradients<const N: usize>(
+    by: Products<'_>,
+    x: Factors<'_>,
+    of: [Back<'_>; N],
+    gradient: &mut Parameters,
+) {
+    let Some(&Back { linear: Linear { layer_idx, n_in, .. }, .. }) = of.first() else { return };
+    let x = Matrix::of(x, by.n_rows, n_in);
+    for part in [Part::Whole, Part::LoraA] {
+        let gradients = gradient.parts_mut(of.each_ref().map(|back| (back.linear.role, part)), layer_idx);
+        let products = of.iter().zip(gradients);
+        let mut products: Vec<_> =
+            products.filter_map(|(back, gradient)| Some((back.left(part, by.n_rows)?, gradient?))).collect();
+        kernels::matmul_each(by.pool, by.precision, &mut products, x, Store::Add);
+    }
+    for back in &of {
+        let Some(adapter) = back.linear.adapter else { continue };
+        let [db] = gradient.parts_mut([(back.linear.role, Part::LoraB)], layer_idx);
+        if let (Some(db), Some(left)) = (db, back.left(Part::LoraB, by.n_rows)) {
+            by.product(left, adapter.low(back.low.kept, by.n_rows), db, Store::Add);
+        }
     }
 }
 
