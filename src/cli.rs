@@ -13,7 +13,7 @@ use engine::PromptLookup;
 
 pub(crate) use eval::{TemplateChoice, TrainEval};
 pub(crate) use merge::TrainMerge;
-pub(crate) use plan::Plan;
+pub(crate) use plan::{Plan, PriceArgs};
 pub(crate) use train::{
     ExportFormat, Recipe, SPECIAL_TOKENS, ShowArgs, Train, TrainDpo, TrainExport, TrainPretrain, TrainRecipe,
     TrainResume, TrainSft, TrainSpeed, TrainStage, TrainTokenizer, TuneArgs, WatchArgs,

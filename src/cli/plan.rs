@@ -21,6 +21,20 @@ here. Without MODEL and --depth, --time and --budget find the model that makes t
 
 Money is what was stated on a day by a source that is named; rent grows with what a run wastes, and prices move.";
 
+/// What a machine costs.
+#[derive(Debug, Args)]
+pub(crate) struct PriceArgs {
+    /// The power of one machine, in watts [default: an accelerator's rated power].
+    #[arg(long, value_name = "W", value_parser = parse_positive)]
+    pub(crate) watts: Option<f64>,
+    /// The rent of one machine, as in "$2" or "15 CNY" [default: an accelerator's in its file].
+    #[arg(long, value_name = "MONEY", value_parser = trainer::plan::parse_amount)]
+    pub(crate) price_per_hour: Option<Amount>,
+    /// What a kilowatt hour costs, where it is not part of the rent.
+    #[arg(long, value_name = "MONEY", value_parser = trainer::plan::parse_amount)]
+    pub(crate) price_per_kwh: Option<Amount>,
+}
+
 /// `daybreak plan`
 #[derive(Debug, Args)]
 #[command(after_help = PLANS)]
@@ -33,6 +47,12 @@ pub(crate) struct Plan {
     /// Tokens in the vocabulary of a new decoder.
     #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) vocab_size: u32,
+    /// A new decoder's output has the embeddings' weights, as with `daybreak train pretrain --tied`.
+    #[arg(long, conflicts_with = "model")]
+    pub(crate) tied: bool,
+    /// A new decoder's layers see the last N tokens only, as with `daybreak train pretrain --window`.
+    #[arg(long, value_name = "N", conflicts_with = "model", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) window: Option<u32>,
     /// Tokens to learn from, as in 300B or 2.5M [default: 20 for each weight of a product, or what --time and --budget allow].
     #[arg(long, value_name = "N", value_parser = trainer::plan::parse_count, conflicts_with_all = ["budget", "time"])]
     pub(crate) tokens: Option<u64>,
@@ -51,15 +71,8 @@ pub(crate) struct Plan {
     /// The share of the machine's peak that training gets [default: 0.4; gpt-3: from the published time].
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub(crate) mfu: Option<f64>,
-    /// The power of one machine, in watts [default: the accelerator's rated power].
-    #[arg(long, value_name = "W", value_parser = parse_positive)]
-    pub(crate) watts: Option<f64>,
-    /// The rent of one machine, as in "$2" or "15 CNY" [default: the accelerator's in its file].
-    #[arg(long, value_name = "MONEY", value_parser = trainer::plan::parse_amount)]
-    pub(crate) price_per_hour: Option<Amount>,
-    /// What a kilowatt hour costs, where it is not part of the rent.
-    #[arg(long, value_name = "MONEY", value_parser = trainer::plan::parse_amount)]
-    pub(crate) price_per_kwh: Option<Amount>,
+    #[command(flatten)]
+    pub(crate) prices: PriceArgs,
     /// The currency to tell money in, and of amounts without one.
     #[arg(long, value_name = "CODE", value_parser = trainer::plan::parse_currency)]
     pub(crate) currency: Option<String>,

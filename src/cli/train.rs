@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{DataArgs, TrainEval, TrainMerge, parse_positive};
+use super::{DataArgs, PriceArgs, TrainEval, TrainMerge, parse_positive};
 
 /// `daybreak train`
 #[derive(Debug, Args)]
@@ -145,6 +145,8 @@ pub(crate) struct TrainPretrain {
     /// Print every figure, try three steps and end.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) prices: PriceArgs,
     /// Leave out records that cannot be read, and name the first of them.
     #[arg(long)]
     pub(crate) skip_broken: bool,

@@ -2,16 +2,20 @@
 
 mod report;
 
+pub(crate) use report::{energy, money_json, money_text};
+
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail};
 use kernels::{MachinePeaks, Pool};
+use trainer::DecoderOptions;
 use trainer::plan::{
     ASSUMED_MFU, AcceleratorError, Accelerators, Amount, Cost, ExchangeRate, Machines, Money, NumberFormat,
-    Optimum, Plan, Price, THIS_MACHINE, affordable_tokens, gpt3,
+    Optimum, Plan, Price, Prices, THIS_MACHINE, affordable_tokens, gpt3,
 };
 use weights::{Gguf, ModelConfig};
 
+use super::train::decoder_options;
 use crate::cli;
 use crate::config::{ModelSettings, default_threads, isa};
 
@@ -49,7 +53,8 @@ struct Machine {
 
 pub(crate) fn plan(args: &cli::Plan) -> Result<()> {
     let is_gpt3 = args.model.as_deref().is_some_and(|name| matches!(name, "gpt-3" | "gpt3"));
-    let given = given_model(args, is_gpt3)?;
+    let options = decoder_options(args.tied, args.window, seq_len(args, MAX_DEFAULT_SEQ_LEN))?;
+    let given = given_model(args, is_gpt3, options)?;
     if given.is_none() && args.budget.is_none() && args.time.is_none() {
         bail!("say what to plan: a model (gpt-3 for an example), --depth, --time or --budget");
     }
@@ -61,8 +66,9 @@ pub(crate) fn plan(args: &cli::Plan) -> Result<()> {
         (None, Some(optimum)) => {
             let seq_len = seq_len(args, MAX_DEFAULT_SEQ_LEN);
             new_decoder(
-                trainer::depth_for(optimum.flops, Some(args.vocab_size as usize), seq_len, None),
+                trainer::depth_for(optimum.flops, Some(args.vocab_size as usize), seq_len, options),
                 args,
+                options,
             )
         }
         (None, None) => unreachable!("refused above"),
@@ -83,21 +89,25 @@ pub(crate) fn plan(args: &cli::Plan) -> Result<()> {
     if args.json { report.write_json(&mut out) } else { report.write_table(&mut out) }
 }
 
-fn given_model(args: &cli::Plan, is_gpt3: bool) -> Result<Option<(String, ModelConfig)>> {
+fn given_model(
+    args: &cli::Plan,
+    is_gpt3: bool,
+    options: DecoderOptions,
+) -> Result<Option<(String, ModelConfig)>> {
     Ok(match (&args.model, args.depth) {
         (Some(_), _) if is_gpt3 => Some(("gpt-3".to_owned(), gpt3::config())),
         (Some(name), _) => {
             let local = ModelSettings::new(&args.data)?.library.resolve(name)?;
             Some((name.clone(), ModelConfig::from_gguf(&Gguf::open(local.path())?)?))
         }
-        (None, Some(depth)) => Some(new_decoder(usize::from(depth), args)),
+        (None, Some(depth)) => Some(new_decoder(usize::from(depth), args, options)),
         (None, None) => None,
     })
 }
 
-fn new_decoder(depth: usize, args: &cli::Plan) -> (String, ModelConfig) {
-    let shape =
-        trainer::decoder_shape(depth, args.vocab_size as usize, seq_len(args, MAX_DEFAULT_SEQ_LEN), false);
+fn new_decoder(depth: usize, args: &cli::Plan, options: DecoderOptions) -> (String, ModelConfig) {
+    let seq_len = seq_len(args, MAX_DEFAULT_SEQ_LEN);
+    let shape = trainer::decoder_shape(depth, args.vocab_size as usize, seq_len, options);
     (format!("new decoder of depth {depth}"), shape.config())
 }
 
@@ -131,17 +141,19 @@ fn machine(args: &cli::Plan, known: &Accelerators, is_gpt3: bool) -> Result<Mach
         None if is_published => (gpt3::mfu(), "from the published time"),
         None => (ASSUMED_MFU, "assumed; --mfu sets it"),
     };
-    machines.watts = args.watts.or(machines.watts);
     if is_published {
         machine.price = Some(gpt3::price());
     }
-    machines.rent_per_hour = machine.price.as_ref().map(|price| price.per_hour.clone());
-    if let Some(amount) = &args.price_per_hour {
-        machines.rent_per_hour = Some(money(amount, args, "--price-per-hour")?);
+    let stated = stated(&args.prices, args.currency.as_deref())?;
+    if stated.rent_per_hour.is_some() {
         machine.price = None;
     }
-    machines.price_per_kwh =
-        args.price_per_kwh.as_ref().map(|amount| money(amount, args, "--price-per-kwh")).transpose()?;
+    let published = machine.price.as_ref().map(|price| price.per_hour.clone());
+    machines.prices = Prices {
+        watts: stated.watts.or(machines.prices.watts),
+        rent_per_hour: stated.rent_per_hour.or(published),
+        ..stated
+    };
     Ok(machine)
 }
 
@@ -174,8 +186,8 @@ fn this_machine(args: &cli::Plan) -> Result<Machine> {
 }
 
 fn bare(peak_flops: f64, memory_bytes: u64, watts: Option<f64>) -> Machines {
-    let (rent_per_hour, price_per_kwh) = (None, None);
-    Machines { count: 1, peak_flops, mfu: ASSUMED_MFU, memory_bytes, watts, rent_per_hour, price_per_kwh }
+    let prices = Prices { watts, ..Prices::default() };
+    Machines { count: 1, peak_flops, mfu: ASSUMED_MFU, memory_bytes, prices }
 }
 
 /// The currency in which money is told, where one was named.
@@ -183,8 +195,20 @@ fn currency(args: &cli::Plan) -> Option<&str> {
     args.currency.as_deref().or_else(|| args.budget.as_ref()?.currency.as_deref())
 }
 
-fn money(amount: &Amount, args: &cli::Plan, flag: &str) -> Result<Money> {
-    let currency = amount.currency.as_deref().or(args.currency.as_deref());
+/// What is given; amounts without a currency are in this one.
+pub(crate) fn stated(prices: &cli::PriceArgs, currency: Option<&str>) -> Result<Prices> {
+    let stated = |amount: &Option<Amount>, flag| {
+        amount.as_ref().map(|amount| money(amount, currency, flag)).transpose()
+    };
+    Ok(Prices {
+        watts: prices.watts,
+        rent_per_hour: stated(&prices.price_per_hour, "--price-per-hour")?,
+        price_per_kwh: stated(&prices.price_per_kwh, "--price-per-kwh")?,
+    })
+}
+
+fn money(amount: &Amount, currency: Option<&str>, flag: &str) -> Result<Money> {
+    let currency = amount.currency.as_deref().or(currency);
     let currency = currency.with_context(|| format!("{flag} has no currency; write it like \"5 USD\""))?;
     Ok(Money { amount: amount.value, currency: currency.to_owned() })
 }
@@ -193,7 +217,7 @@ fn money(amount: &Amount, args: &cli::Plan, flag: &str) -> Result<Money> {
 fn affordable_flops(args: &cli::Plan, machine: &Machine, known: &Accelerators) -> Result<Option<f64>> {
     let in_time = args.time.map(|seconds| machine.machines.flops_for_time(seconds));
     let Some(budget) = &args.budget else { return Ok(in_time) };
-    let budget = money(budget, args, "--budget")?;
+    let budget = money(budget, args.currency.as_deref(), "--budget")?;
     let Some(for_money) = machine.machines.flops_for_money(&budget, known)? else {
         bail!(
             "no price of {} is known; give --price-per-hour, or --watts with --price-per-kwh",

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use kernels::Pool;
-use trainer::{Decay, Products};
+use trainer::{Decay, DecoderOptions, Products};
 use weights::{Gguf, Value};
 
 use crate::cli;
@@ -109,14 +109,13 @@ fn n_threads(asked: Option<u16>) -> Result<NonZeroUsize> {
     NonZeroUsize::new(asked.map_or_else(default_threads, usize::from)).context("no thread to compute with")
 }
 
-/// A window that no sequence is longer than would be none.
-fn check_window(window: Option<u32>, seq_len: u32) -> Result<()> {
-    match window {
-        Some(window) if window >= seq_len => {
-            bail!("--window is {window}, expected less than --seq-len, which is {seq_len}")
-        }
-        _ => Ok(()),
+/// What a new model has, as its flags say: a window that no sequence is longer than would be none.
+pub(crate) fn decoder_options(tied: bool, window: Option<u32>, seq_len: usize) -> Result<DecoderOptions> {
+    let window = window.map(|n| n as usize);
+    if let Some(window) = window.filter(|&window| window >= seq_len) {
+        bail!("--window is {window}, expected less than --seq-len, which is {seq_len}");
     }
+    Ok(DecoderOptions { tied_output: tied, window })
 }
 
 /// The keys of a model's vocabulary, as a file of its own.

@@ -79,6 +79,18 @@ fn money_and_time_are_turned_into_a_model() {
 }
 
 #[test]
+fn a_new_decoder_is_planned_as_it_would_be_trained() {
+    let of = |more: &[&str]| json(&[&["--depth", "6", "--on", "h100", "--tokens", "1M"], more].concat());
+    let (plain, tied, windowed) = (of(&[]), of(&["--tied"]), of(&["--window", "128"]));
+    assert!(plain["parameters"]["output"].as_u64() > tied["parameters"]["output"].as_u64(), "{tied}");
+    assert_eq!(plain["parameters"]["embeddings"], tied["parameters"]["embeddings"]);
+    let flops = |report: &Value| report["flops_exact"].as_f64().expect("a number");
+    assert!(flops(&windowed) < flops(&plain) && flops(&tied) == flops(&plain), "{windowed}");
+    let refused = plan(&["--depth", "6", "--on", "h100", "--window", "2048"]);
+    assert_one_line_error(&refused, &["--window is 2048", "--seq-len"]);
+}
+
+#[test]
 fn a_model_file_is_planned_by_its_shape() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden-models/llama-f32.gguf");
     let path = path.to_str().expect("UTF-8");

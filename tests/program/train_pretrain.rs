@@ -171,6 +171,9 @@ fn a_dry_run_tells_every_figure_and_trains_nothing() {
     let mut args = vec!["train", "pretrain", str(&docs), "--out", str(&out), "--dry-run", "--seq-len", "64"];
     args.extend(["--vocab-size", "600", "--depth", "2", "--budget", "20s", "--batch-tokens", "1024"]);
     args.extend(["--window", "24"]);
+    let unpriced = ok(run(home.path(), &args));
+    assert!(unpriced.contains("cost       that of this machine for so long: --price-per-hour"), "{unpriced}");
+    args.extend(["--watts", "90", "--price-per-kwh", "0.6 CNY"]);
     let text = ok(run(home.path(), &args));
     for part in [
         "model      depth 2: 128 wide, 2 heads (1 for",
@@ -178,6 +181,7 @@ fn a_dry_run_tells_every_figure_and_trains_nothing() {
         "learning   muon at ",
         "tried   ",
         "expected   ",
+        " Wh, electricity ",
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
     }

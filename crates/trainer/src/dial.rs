@@ -18,9 +18,24 @@ const ROPE_THETA: f32 = 10_000.0;
 /// How often the same text is worth nearly as much as new text (Muennighoff et al. 2023, arXiv:2305.16264).
 pub const MAX_EPOCHS: f64 = 4.0;
 
-/// The sizes of a model of this depth, without a window.
+/// What a model of any depth may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DecoderOptions {
+    /// Whether the output's weights are the embeddings.
+    pub tied_output: bool,
+    /// How many tokens most layers see at most, where that is not all before.
+    pub window: Option<usize>,
+}
+
+/// The sizes of a model of this depth.
 #[must_use]
-pub fn decoder_shape(depth: usize, vocab_size: usize, max_seq_len: usize, tied_output: bool) -> DecoderShape {
+pub fn decoder_shape(
+    depth: usize,
+    vocab_size: usize,
+    max_seq_len: usize,
+    options: DecoderOptions,
+) -> DecoderShape {
+    let DecoderOptions { tied_output, window } = options;
     let n_embd = WIDTH * depth;
     let n_kv_heads = match depth {
         _ if depth.is_multiple_of(3) => depth / 3,
@@ -40,7 +55,7 @@ pub fn decoder_shape(depth: usize, vocab_size: usize, max_seq_len: usize, tied_o
         max_seq_len,
         tied_output,
         rope_theta: ROPE_THETA,
-        window: None,
+        window,
     }
 }
 
@@ -71,11 +86,10 @@ pub fn tokens_for(config: &ModelConfig) -> u64 {
 
 /// The depth whose model makes the best use of `flops` operations.
 #[must_use]
-pub fn depth_for(flops: f64, vocab_size: Option<usize>, seq_len: usize, window: Option<usize>) -> usize {
+pub fn depth_for(flops: f64, vocab_size: Option<usize>, seq_len: usize, options: DecoderOptions) -> usize {
     let cost = |depth: usize| {
         let vocab_size = vocab_size.unwrap_or_else(|| vocab_size_for(depth));
-        let shape = decoder_shape(depth, vocab_size, seq_len, false);
-        let config = DecoderShape { window, ..shape }.config();
+        let config = decoder_shape(depth, vocab_size, seq_len, options).config();
         tokens_for(&config) as f64 * training_flops_per_token(&config, seq_len)
     };
     (2..=MAX_DEPTH).take_while(|&depth| cost(depth) <= flops).last().unwrap_or(2)
@@ -144,25 +158,26 @@ mod tests {
 
     #[test]
     fn a_depth_is_64_wide_for_each_layer() {
-        let shape = decoder_shape(12, 32_768, 1024, false);
+        let shape = decoder_shape(12, 32_768, 1024, DecoderOptions::default());
         assert_eq!((shape.n_embd, shape.n_heads, shape.n_kv_heads, shape.n_ff), (768, 12, 4, 2048));
         // 1706.7 is not a whole number of blocks.
-        assert_eq!(decoder_shape(10, 32_768, 1024, false).n_ff, 1728);
+        assert_eq!(decoder_shape(10, 32_768, 1024, DecoderOptions::default()).n_ff, 1728);
         for depth in 1..=MAX_DEPTH {
-            let shape = decoder_shape(depth, 100, 32, true);
+            let shape = decoder_shape(depth, 100, 32, DecoderOptions::default());
             assert!(shape.n_heads.is_multiple_of(shape.n_kv_heads), "depth {depth}");
         }
     }
 
     #[test]
     fn what_arithmetic_pays_for_is_the_deepest_model_that_sees_its_tokens() {
+        let options = DecoderOptions::default();
         for depth in [2, 5, 12] {
-            let config = decoder_shape(depth, 8192, 512, false).config();
+            let config = decoder_shape(depth, 8192, 512, options).config();
             let flops = tokens_for(&config) as f64 * training_flops_per_token(&config, 512);
-            assert_eq!(depth_for(flops * 1.001, Some(8192), 512, None), depth);
-            assert_eq!(depth_for(flops * 0.999, Some(8192), 512, None), (depth - 1).max(2));
+            assert_eq!(depth_for(flops * 1.001, Some(8192), 512, options), depth);
+            assert_eq!(depth_for(flops * 0.999, Some(8192), 512, options), (depth - 1).max(2));
         }
-        assert_eq!(depth_for(1.0, None, 512, None), 2);
+        assert_eq!(depth_for(1.0, None, 512, options), 2);
     }
 
     #[test]
@@ -170,19 +185,20 @@ mod tests {
         let steps: Vec<usize> = [1e5, 1e6, 1e7, 1e8, 1e9, 1e12].map(|n| step_tokens_for(n as u64)).to_vec();
         assert!(steps.windows(2).all(|pair| pair[0] <= pair[1] && pair[1].is_power_of_two()), "{steps:?}");
         assert!(steps[0] < steps[5] && steps[3] == 32_768, "{steps:?}");
-        let rates = |depth, window, step_tokens| {
-            let shape = DecoderShape { window, ..decoder_shape(depth, 100, 32, false) };
-            optimizer_for(MatrixOptimizer::Muon, &shape.config(), step_tokens)
+        let plain = DecoderOptions::default();
+        let rates = |depth, options, step_tokens| {
+            let config = decoder_shape(depth, 100, 32, options).config();
+            optimizer_for(MatrixOptimizer::Muon, &config, step_tokens)
         };
-        let rate = |depth, step_tokens| rates(depth, None, step_tokens).muon_lr;
+        let rate = |depth, step_tokens| rates(depth, plain, step_tokens).muon_lr;
         assert!((rate(4, 65_536) / rate(4, 16_384) - 2.0).abs() < 1e-5);
         assert!((rate(16, 16_384) / rate(4, 16_384) - 0.5).abs() < 1e-5);
         // Embeddings that are multiplied by the root of a width of 256 are moved by as much in what comes of it.
-        let (plain, windowed) = (rates(4, None, 16_384), rates(4, Some(8), 16_384));
+        let windowed = rates(4, DecoderOptions { window: Some(8), ..plain }, 16_384);
+        let tied = rates(4, DecoderOptions { tied_output: true, ..plain }, 16_384);
+        let plain = rates(4, plain, 16_384);
         assert_eq!(windowed.embedding_lr, plain.embedding_lr / 16.0);
         assert_eq!(windowed.muon_lr, plain.muon_lr);
-        let tied = decoder_shape(4, 100, 32, true).config();
-        let tied = optimizer_for(MatrixOptimizer::Muon, &tied, 16_384);
         assert!(plain.output_lr < tied.embedding_lr && tied.embedding_lr < plain.embedding_lr);
     }
 }

@@ -59,9 +59,8 @@ fn normal(random: &mut fastrand::Rng) -> f32 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use weights::DecoderShape;
-
     use super::*;
+    use crate::DecoderOptions;
 
     fn mean_square(values: &[f32]) -> f32 {
         values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32
@@ -69,9 +68,9 @@ mod tests {
 
     #[test]
     fn layers_add_nothing_at_first_or_with_norms_behind_them_a_mean_square_of_1_together() {
-        let plain = crate::decoder_shape(4, 100, 32, false);
         for (window, projection, post_norms) in [(None, 0.0, None), (Some(8), 1.0 / 256.0, Some(1.0))] {
-            let config = DecoderShape { window, ..plain }.config();
+            let options = DecoderOptions { window, ..DecoderOptions::default() };
+            let config = crate::decoder_shape(4, 100, 32, options).config();
             let parameters = initial_parameters(&config, 3);
             let embeddings = parameters.get(TensorRole::TokenEmbd, None).unwrap();
             let read = mean_square(embeddings) * config.embd_scale.powi(2);

@@ -51,8 +51,8 @@ pub use data::{
     TokenFileError, UnknownLanguage, language_by_name, prepare_data,
 };
 pub use dial::{
-    MAX_DEPTH, MAX_EPOCHS, decoder_shape, depth_for, n_product_weights, optimizer_for, schedule_for,
-    step_tokens_for, tokens_for, vocab_size_for,
+    DecoderOptions, MAX_DEPTH, MAX_EPOCHS, decoder_shape, depth_for, n_product_weights, optimizer_for,
+    schedule_for, step_tokens_for, tokens_for, vocab_size_for,
 };
 pub use export::{
     ExportError, HuggingFaceDtype, HuggingFaceExtras, SpecialIds, Unexportable, UnexportableVocabulary,

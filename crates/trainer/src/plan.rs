@@ -93,12 +93,31 @@ pub struct Machines {
     pub mfu: f64,
     /// Bytes of one's memory.
     pub memory_bytes: u64,
-    /// Power of one, where it is known.
+    /// What it takes to run one.
+    pub prices: Prices,
+}
+
+/// What an hour of one machine takes, as far as somebody said so.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Prices {
+    /// Power, where it is known.
     pub watts: Option<f64>,
-    /// Rent of one for an hour, where there is one.
+    /// Rent for an hour, where there is one.
     pub rent_per_hour: Option<Money>,
     /// What a kilowatt hour costs, where it is not part of the rent.
     pub price_per_kwh: Option<Money>,
+}
+
+impl Prices {
+    /// What so many machines take for so long.
+    #[must_use]
+    pub fn cost(&self, count: u32, seconds: f64) -> Cost {
+        let kilowatt_hours = self.watts.map(|watts| watts * f64::from(count) * seconds / 3.6e6);
+        let rent = self.rent_per_hour.as_ref().map(|rent| rent.times(f64::from(count) * seconds / 3600.0));
+        let electricity =
+            kilowatt_hours.zip(self.price_per_kwh.as_ref()).map(|(kwh, price)| price.times(kwh));
+        Cost { seconds, kilowatt_hours, rent, electricity }
+    }
 }
 
 /// What a run takes on given machines. Money that nobody stated a price for is missing, not zero.
@@ -124,13 +143,7 @@ impl Machines {
     /// What this arithmetic takes.
     #[must_use]
     pub fn cost(&self, flops: f64) -> Cost {
-        let seconds = flops / self.flops_per_second();
-        let kilowatt_hours = self.watts.map(|watts| watts * f64::from(self.count) * seconds / 3.6e6);
-        let rent =
-            self.rent_per_hour.as_ref().map(|rent| rent.times(f64::from(self.count) * seconds / 3600.0));
-        let electricity =
-            kilowatt_hours.zip(self.price_per_kwh.as_ref()).map(|(kwh, price)| price.times(kwh));
-        Cost { seconds, kilowatt_hours, rent, electricity }
+        self.prices.cost(self.count, flops / self.flops_per_second())
     }
 
     /// Arithmetic of so many seconds.
@@ -174,15 +187,25 @@ mod tests {
             peak_flops: 1e15,
             mfu: 0.5,
             memory_bytes: 80_000_000_000,
-            watts: Some(700.0),
-            rent_per_hour: Some(Money { amount: 3.0, currency: "USD".into() }),
-            price_per_kwh: None,
+            prices: Prices {
+                watts: Some(700.0),
+                rent_per_hour: Some(Money { amount: 3.0, currency: "USD".into() }),
+                price_per_kwh: None,
+            },
         }
+    }
+
+    fn machines_at(change: impl Fn(&mut Prices)) -> Machines {
+        let mut machines = machines();
+        change(&mut machines.prices);
+        machines
     }
 
     #[test]
     fn a_plan_counts_by_hand() {
-        let config = crate::decoder_shape(2, 1000, 64, true).config();
+        let config =
+            crate::decoder_shape(2, 1000, 64, crate::DecoderOptions { tied_output: true, window: None })
+                .config();
         // 2 layers of 3 · 128² + 3 · 128 · 384, embeddings of 1000 · 128, vectors of 2 · (2 · 128 + 2 · 64) + 128
         let (matrices, embeddings, vectors) = (2 * (49_152 + 147_456), 128_000, 896);
         let plan = Plan::of(&config, 1_000_000, 64, 4, NumberFormat::Single);
@@ -204,11 +227,10 @@ mod tests {
         assert!((cost.kilowatt_hours.unwrap() - 5.6).abs() < 1e-12);
         assert_eq!(cost.rent.unwrap().amount, 24.0);
         assert_eq!(cost.electricity, None);
-        let own = Machines {
-            rent_per_hour: None,
-            price_per_kwh: Some(Money { amount: 0.5, currency: "CNY".into() }),
-            ..machines()
-        };
+        let own = machines_at(|prices| {
+            prices.rent_per_hour = None;
+            prices.price_per_kwh = Some(Money { amount: 0.5, currency: "CNY".into() });
+        });
         let cost = own.cost(4e15 * 7200.0);
         assert_eq!(cost.rent, None);
         assert!((cost.electricity.unwrap().amount - 5.6).abs() < 1e-12);
@@ -224,12 +246,12 @@ mod tests {
         let rent = machines().cost(flops).rent.unwrap();
         assert!((known.convert(&rent, "CNY").unwrap().amount - 200.0).abs() < 1e-9);
         // Rent and electricity together.
-        let both = Machines { price_per_kwh: Some(yuan(1.0)), ..machines() };
+        let both = machines_at(|prices| prices.price_per_kwh = Some(yuan(1.0)));
         let flops = both.flops_for_money(&yuan(200.0), &known).unwrap().unwrap();
         let cost = both.cost(flops);
         let rent = known.convert(&cost.rent.unwrap(), "CNY").unwrap().amount;
         assert!((rent + cost.electricity.unwrap().amount - 200.0).abs() < 1e-9);
-        let free = Machines { rent_per_hour: None, ..machines() };
+        let free = machines_at(|prices| prices.rent_per_hour = None);
         assert_eq!(free.flops_for_money(&yuan(200.0), &known), Ok(None));
     }
 

@@ -104,7 +104,7 @@ impl Report {
     fn write_cost(&self, out: &mut impl Write) -> Result<()> {
         let (cost, machines) = (&self.cost, &self.machine.machines);
         writeln!(out, "time         {}", human_duration(cost.seconds))?;
-        match cost.kilowatt_hours.zip(machines.watts) {
+        match cost.kilowatt_hours.zip(machines.prices.watts) {
             Some((kwh, watts)) => writeln!(
                 out,
                 "energy       {} at {watts} W each; what stands around them and cooling come on top",
@@ -120,13 +120,13 @@ impl Report {
             return Ok(());
         };
         let mut parts = Vec::new();
-        if let (Some(rent), Some(per_hour)) = (&cost.rent, &machines.rent_per_hour) {
-            parts.push(format!("rent {} at {} an hour each", money(rent), money(per_hour)));
+        if let (Some(rent), Some(per_hour)) = (&cost.rent, &machines.prices.rent_per_hour) {
+            parts.push(format!("rent {} at {} an hour each", money_text(rent), money_text(per_hour)));
         }
-        if let (Some(electricity), Some(per_kwh)) = (&cost.electricity, &machines.price_per_kwh) {
-            parts.push(format!("electricity {} at {} a kWh", money(electricity), money(per_kwh)));
+        if let (Some(electricity), Some(per_kwh)) = (&cost.electricity, &machines.prices.price_per_kwh) {
+            parts.push(format!("electricity {} at {} a kWh", money_text(electricity), money_text(per_kwh)));
         }
-        writeln!(out, "money        {}: {}", money(total), parts.join(", "))?;
+        writeln!(out, "money        {}: {}", money_text(total), parts.join(", "))?;
         if let Some(price) = &self.machine.price {
             writeln!(out, "             {}: {}", price.as_of, price.source)?;
         }
@@ -201,17 +201,17 @@ impl Report {
             "peak_flops": machines.peak_flops,
             "mfu": machines.mfu,
             "memory_bytes": machines.memory_bytes,
-            "watts": machines.watts,
+            "watts": machines.prices.watts,
             "as_of": machine.source.as_ref().map(|(as_of, _)| as_of),
             "source": machine.source.as_ref().map(|(_, source)| source),
-            "price_per_hour": machines.rent_per_hour.as_ref().map(money_json),
+            "price_per_hour": machines.prices.rent_per_hour.as_ref().map(money_json),
             "price_as_of": machine.price.as_ref().map(|price| &price.as_of),
             "price_source": machine.price.as_ref().map(|price| &price.source),
         })
     }
 }
 
-fn money_json(money: &Money) -> Value {
+pub(crate) fn money_json(money: &Money) -> Value {
     json!({ "amount": money.amount, "currency": money.currency })
 }
 
@@ -260,7 +260,8 @@ fn bytes(n: u64) -> String {
     if n < 1_000_000_000_000 { human_bytes(n) } else { format!("{:.2} TB", n as f64 / 1e12) }
 }
 
-fn energy(kwh: f64) -> String {
+/// As people read it.
+pub(crate) fn energy(kwh: f64) -> String {
     match kwh {
         kwh if kwh < 1.0 => format!("{:.1} Wh", kwh * 1e3),
         kwh if kwh < 10_000.0 => format!("{kwh:.1} kWh"),
@@ -268,7 +269,8 @@ fn energy(kwh: f64) -> String {
     }
 }
 
-fn money(money: &Money) -> String {
+/// As people read it.
+pub(crate) fn money_text(money: &Money) -> String {
     let currency = &money.currency;
     match money.amount {
         x if x < 0.01 => format!("{x:.1e} {currency}"),
@@ -295,7 +297,7 @@ mod tests {
         assert_eq!(significant(300.0), "300");
         assert_eq!(significant(10_000.0), "10000");
         assert_eq!(significant(3.1429), "3.143");
-        assert_eq!(money(&Money { amount: 5_400_000.0, currency: "USD".into() }), "5.4 million USD");
-        assert_eq!(money(&Money { amount: 200.0, currency: "CNY".into() }), "200.00 CNY");
+        assert_eq!(money_text(&Money { amount: 5_400_000.0, currency: "USD".into() }), "5.4 million USD");
+        assert_eq!(money_text(&Money { amount: 200.0, currency: "CNY".into() }), "200.00 CNY");
     }
 }

@@ -11,20 +11,21 @@ use anyhow::{Context, Result, bail};
 use kernels::Pool;
 use serde_json::json;
 use tokenizer::{BpeTraining, ChatTemplate, TokenId, Tokenizer};
-use trainer::plan::TrainingMemory;
+use trainer::plan::{Cost, Money, Prices, TrainingMemory};
 use trainer::{
-    Batches, Corpus, CorpusError, Data, DataError, DataSource, Decay, Header, Language, LearnTokenizer,
-    LoopSettings, MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData, Pretraining, Products,
-    RunData, RunFile, Stage, Training, UnknownLanguage,
+    Batches, Corpus, CorpusError, Data, DataError, DataSource, Decay, DecoderOptions, Header, Language,
+    LearnTokenizer, LoopSettings, MAX_EPOCHS, MatrixOptimizer, OnBroken, ParameterCount, PrepareData,
+    Pretraining, Products, RunData, RunFile, Stage, Training, UnknownLanguage,
 };
 use weights::{DecoderShape, Gguf, Value};
 
 use super::running::{Base, Start, take_steps};
 use super::{
-    NewFolder, check_new, check_window, decay, n_threads, products, show, tokenizer as vocabulary,
+    NewFolder, check_new, decay, decoder_options, n_threads, products, show, tokenizer as vocabulary,
     vocabulary_keys, write_vocabulary,
 };
 use crate::cli;
+use crate::commands::plan::{energy, money_json, money_text, stated};
 use crate::config::{ModelSettings, isa};
 use crate::progress::CountBar;
 use crate::terminal::{Interrupted, human_bytes, human_count, human_duration, stop_on_ctrl_c};
@@ -53,11 +54,14 @@ pub(super) fn train(args: &cli::TrainPretrain) -> Result<()> {
 pub(super) fn plan_and_train(args: &cli::TrainPretrain) -> Result<f64> {
     check_new(args.folder())?;
     check(args)?;
+    let seq_len = args.seq_len as usize;
+    let options = decoder_options(args.tied, args.window, seq_len)?;
+    let prices = stated(&args.prices, None)?;
     let sources = sources(&args.texts)?;
     let n_threads = n_threads(args.watch.threads)?;
     let pool = Pool::new(n_threads.get(), isa()?)?;
     let products = products(args.products.as_deref(), &pool);
-    let depth = depth(args, &pool, products);
+    let depth = depth(args, &pool, products, options);
     let new = NewFolder::create(args.folder())?;
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_ctrl_c(&stop)?;
@@ -66,16 +70,14 @@ pub(super) fn plan_and_train(args: &cli::TrainPretrain) -> Result<f64> {
     let data = prepare(args, &sources, &tokenizer, document_tokens[0], &stop)?;
     report_data(args, &data);
 
-    let seq_len = args.seq_len as usize;
-    let shape = trainer::decoder_shape(depth, tokenizer.vocab_size(), seq_len, args.tied);
-    let shape = DecoderShape { window: args.window.map(|n| n as usize), ..shape };
+    let shape = trainer::decoder_shape(depth, tokenizer.vocab_size(), seq_len, options);
     let mut plan = Plan::new(args, &shape, products, &data)?;
     let trial = try_steps(&pool, args, &plan.settings, &shape, &data, document_tokens[1], &stop)?;
     if let Some(budget) = args.budget {
         let n_tokens = budget * BUDGET_FOR_STEPS * trial.tokens_per_second;
         plan = plan.for_tokens(args, &shape, n_tokens as u64);
     }
-    report_plan(args, &shape, &plan, &trial, &data);
+    report_plan(args, &shape, &plan, &trial, &data, &prices);
     if args.dry_run {
         return Ok(trial.tokens_per_second);
     }
@@ -113,7 +115,7 @@ fn check(args: &cli::TrainPretrain) -> Result<()> {
             bail!("{name} is {value}, expected {} to {}", range.start(), range.end());
         }
     }
-    check_window(args.window, args.seq_len)
+    Ok(())
 }
 
 /// `TEXT` or `TEXT@WEIGHT`, all of them with a weight or none.
@@ -139,7 +141,7 @@ fn sources(texts: &[String]) -> Result<Vec<DataSource>> {
 }
 
 /// What was asked for, else what the budget buys.
-fn depth(args: &cli::TrainPretrain, pool: &Pool, products: Products) -> usize {
+fn depth(args: &cli::TrainPretrain, pool: &Pool, products: Products, options: DecoderOptions) -> usize {
     let flops = match (args.flops, args.budget) {
         (Some(flops), _) => Some(flops),
         (None, Some(budget)) => {
@@ -152,8 +154,8 @@ fn depth(args: &cli::TrainPretrain, pool: &Pool, products: Products) -> usize {
         }
         _ => None,
     };
-    let [vocab_size, window] = [args.vocab_size, args.window].map(|n| n.map(|n| n as usize));
-    let by_flops = flops.map(|flops| trainer::depth_for(flops, vocab_size, args.seq_len as usize, window));
+    let vocab_size = args.vocab_size.map(|n| n as usize);
+    let by_flops = flops.map(|flops| trainer::depth_for(flops, vocab_size, args.seq_len as usize, options));
     args.depth.map(usize::from).or(by_flops).unwrap_or(DEFAULT_DEPTH)
 }
 
@@ -390,15 +392,24 @@ fn try_steps(
 }
 
 /// Every figure, before anything is begun.
-fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, trial: &Trial, data: &Data) {
+fn report_plan(
+    args: &cli::TrainPretrain,
+    shape: &DecoderShape,
+    plan: &Plan,
+    trial: &Trial,
+    data: &Data,
+    prices: &Prices,
+) {
     let config = shape.config();
     let settings = &plan.settings;
     let count = ParameterCount::of(&config);
     let per_token = trainer::training_flops_per_token(&config, settings.seq_len);
     let n_tokens = plan.n_tokens() as f64;
     let seconds = n_tokens / trial.tokens_per_second;
+    let cost = &prices.cost(1, seconds);
     let epochs = n_tokens / data.n_tokens() as f64;
     if args.watch.json {
+        let money = |money: &Option<Money>| money.as_ref().map(money_json);
         let report = json!({
             "event": "plan",
             "n_layers": shape.n_layers, "n_embd": shape.n_embd, "n_heads": shape.n_heads,
@@ -407,6 +418,7 @@ fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, tri
             "n_parameters": count.total, "flops_per_token": per_token, "n_tokens": n_tokens,
             "epochs": epochs, "tokens_per_second": trial.tokens_per_second, "seconds": seconds,
             "peak_memory_bytes": trial.peak_memory, "first_loss": trial.first_loss, "settings": settings,
+            "kilowatt_hours": cost.kilowatt_hours, "rent": money(&cost.rent), "electricity": money(&cost.electricity),
         });
         println!("{report}");
         return;
@@ -477,7 +489,21 @@ fn report_plan(args: &cli::TrainPretrain, shape: &DecoderShape, plan: &Plan, tri
         human_bytes(trial.peak_memory),
         trial.first_loss
     );
-    println!("expected   {} for all steps\n", human_duration(seconds));
+    println!("expected   {} for all steps", human_duration(seconds));
+    println!("cost       {}\n", cost_text(cost));
+}
+
+/// Energy and money, as far as somebody said what they are.
+fn cost_text(cost: &Cost) -> String {
+    let energy = cost.kilowatt_hours.map(energy);
+    let rent = cost.rent.as_ref().map(|rent| format!("rent {}", money_text(rent)));
+    let electricity = cost.electricity.as_ref().map(|money| format!("electricity {}", money_text(money)));
+    let parts: Vec<String> = [energy, rent, electricity].into_iter().flatten().collect();
+    if parts.is_empty() {
+        return "that of this machine for so long: --price-per-hour, or --watts with --price-per-kwh, tell it in money"
+            .to_owned();
+    }
+    parts.join(", ")
 }
 
 /// What every model file of the run says beside its tensors.

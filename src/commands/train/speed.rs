@@ -11,10 +11,10 @@ use trainer::{
     Decay, Frozen, LoopSettings, LoraSettings, MatrixOptimizer, Objective, OptimizerSettings, Products, Rows,
     Training,
 };
-use weights::{DecoderShape, Gguf, ModelConfig};
+use weights::{Gguf, ModelConfig};
 
 use super::running::Base;
-use super::{check_window, n_threads};
+use super::{decoder_options, n_threads};
 use crate::cli;
 use crate::commands::bench::peak_memory_bytes;
 use crate::config::{ModelSettings, isa};
@@ -94,13 +94,12 @@ pub(super) fn speed(args: &cli::TrainSpeed) -> Result<()> {
 /// A model of a given size before its first step.
 fn new_model(args: &cli::TrainSpeed) -> Result<Base<'static>> {
     let depth = usize::from(args.depth);
-    let shape = trainer::decoder_shape(depth, args.vocab_size as usize, args.seq_len as usize, false);
-    check_window(args.window, args.seq_len)?;
-    let shape = DecoderShape {
-        n_kv_heads: args.kv_heads.map_or(shape.n_kv_heads, usize::from),
-        window: args.window.map(|n| n as usize),
-        ..shape
-    };
+    let seq_len = args.seq_len as usize;
+    let options = decoder_options(false, args.window, seq_len)?;
+    let mut shape = trainer::decoder_shape(depth, args.vocab_size as usize, seq_len, options);
+    if let Some(n_kv_heads) = args.kv_heads {
+        shape.n_kv_heads = usize::from(n_kv_heads);
+    }
     if !shape.n_heads.is_multiple_of(shape.n_kv_heads) {
         anyhow::bail!("{} heads cannot share {} heads of keys and values", shape.n_heads, shape.n_kv_heads);
     }
