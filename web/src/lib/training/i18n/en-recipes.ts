@@ -11,6 +11,8 @@ export interface RecipeWords {
 
 export interface SettingWords {
   name: string;
+  /** What it is when left empty, where that is not for the program to choose. */
+  blank?: string;
   help: string;
 }
 
@@ -84,6 +86,7 @@ export const settings: Record<string, SettingWords> = {
   },
   window: {
     name: 'Window',
+    blank: 'everything',
     help: 'Tokens look back at no more than so many, in all layers but every sixth: with fewer than 6 layers, in all of them. It must be shorter than the longest sequence. Left alone, they look back at everything.',
   },
   step_tokens: {
@@ -144,6 +147,7 @@ export const settings: Record<string, SettingWords> = {
   },
   patience: {
     name: 'Patience',
+    blank: 'no limit',
     help: 'End the run after so many evaluations without a better one, with the weights of the best. Left alone, it goes to its end.',
   },
   samples: {

@@ -65,6 +65,7 @@ export const settings: Record<string, SettingWords> = {
   },
   window: {
     name: '注意力窗口',
+    blank: '全部',
     help: '除每第六层外，词元最多回看这么多个词元；不足 6 层时每层都如此。须短于最长序列。不填则回看全部。',
   },
   step_tokens: {
@@ -116,6 +117,7 @@ export const settings: Record<string, SettingWords> = {
   },
   patience: {
     name: '耐心',
+    blank: '不限',
     help: '连续这么多次评估没有进步，就提前结束，并采用最好一次的权重。不填则一直走到最后。',
   },
   samples: {
