@@ -84,7 +84,7 @@ fn a_new_decoder_is_planned_as_it_would_be_trained() {
     let (plain, tied, windowed) = (of(&[]), of(&["--tied"]), of(&["--window", "128"]));
     assert!(plain["parameters"]["output"].as_u64() > tied["parameters"]["output"].as_u64(), "{tied}");
     assert_eq!(plain["parameters"]["embeddings"], tied["parameters"]["embeddings"]);
-    let flops = |report: &Value| report["flops_exact"].as_f64().expect("a number");
+    let flops = |report: &Value| report["flops"]["exact"].as_f64().expect("a number");
     assert!(flops(&windowed) < flops(&plain) && flops(&tied) == flops(&plain), "{windowed}");
     let refused = plan(&["--depth", "6", "--on", "h100", "--window", "2048"]);
     assert_one_line_error(&refused, &["--window is 2048", "--seq-len"]);

@@ -228,7 +228,7 @@ pub fn matmul_each<'a>(
                 let words = &mut room.as_mut_slice()[..n_panels * n_words * width];
                 right.part(rows.clone(), cols.clone()).pack(pool, isa, is_bf16, width, words);
                 let right = PackedRight { words, n_words, n_cols: cols.len() };
-                for (left, out) in &mut *products {
+                for (left, out) in products.iter_mut().filter(|(left, _)| left.n_rows > 0) {
                     let left = left.part(0..left.n_rows, rows.clone());
                     let out = Rows { data: &Disjoint::new(out), first: cols.start, stride: n };
                     multiply(pool, isa, is_bf16, left, right, into, out);
