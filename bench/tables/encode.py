@@ -32,15 +32,18 @@ def one_text(args, folder, name, documents):
     gguf, file = folder / "vocabulary/tokenizer.gguf", folder / "vocabulary/tokenizer.json"
     speeds = {side: [] for side in ("daybreak", *PEERS)}
     digests = {}
-    for _ in range(args.rounds):
-        ours = run_json([*OURS, gguf, documents, args.threads, 1, folder / "ids"])
-        n_mb = ours["n_bytes"] / 1e6
-        speeds["daybreak"].append(n_mb / ours["seconds"][0])
-        digests["daybreak"] = hashlib.sha256((folder / "ids").read_bytes()).hexdigest()
-        for side in PEERS:
-            peer = run_json([sys.executable, ROOT / "bench/encode_peer.py", side, file, documents, args.threads])
-            speeds[side].append(n_mb / peer["seconds"])
-            digests[side] = peer["digest"]
+    n_mb = sum(len(json.loads(line)["text"].encode()) for line in Path(documents).open(encoding="utf-8")) / 1e6
+    for round_idx in range(args.rounds):
+        # What ran before slows whoever comes next, so each is first in turn.
+        first = round_idx % len(speeds)
+        for side in [*speeds][first:] + [*speeds][:first]:
+            if side == "daybreak":
+                seconds = run_json([*OURS, gguf, documents, args.threads, 1, folder / "ids"])["seconds"][0]
+                digests[side] = hashlib.sha256((folder / "ids").read_bytes()).hexdigest()
+            else:
+                peer = run_json([sys.executable, ROOT / "bench/encode_peer.py", side, file, documents, args.threads])
+                seconds, digests[side] = peer["seconds"], peer["digest"]
+            speeds[side].append(n_mb / seconds)
     if len(set(digests.values())) > 1:
         sys.exit(f"the ids differ: {digests}")
     ours = statistics.median(speeds["daybreak"])

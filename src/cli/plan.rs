@@ -24,10 +24,10 @@ Money is what was stated on a day by a source that is named; rent grows with wha
 /// What a machine costs.
 #[derive(Debug, Args)]
 pub(crate) struct PriceArgs {
-    /// The power of one machine, in watts [default: an accelerator's rated power].
+    /// The power of one machine, in watts; an accelerator's rated power is known.
     #[arg(long, value_name = "W", value_parser = parse_positive)]
     pub(crate) watts: Option<f64>,
-    /// The rent of one machine, as in "$2" or "15 CNY" [default: an accelerator's in its file].
+    /// The rent of one machine, as in "$2" or "15 CNY"; an accelerator's is in its file.
     #[arg(long, value_name = "MONEY", value_parser = trainer::plan::parse_amount)]
     pub(crate) price_per_hour: Option<Amount>,
     /// What a kilowatt hour costs, where it is not part of the rent.

@@ -116,7 +116,8 @@ impl LoraSettings {
         let mut parameters = self.zeros(config);
         let roles: Vec<_> = parameters.iter().map(|(spec, _)| (spec.role, spec.layer_idx)).collect();
         for (role, layer_idx) in roles.into_iter().step_by(2) {
-            let [a, _] = parameters.lora_mut(role, layer_idx).expect("A and B in turn");
+            let [a] = parameters.parts_mut([(role, Part::LoraA)], layer_idx);
+            let a = a.expect("A and B in turn");
             let bound = 1.0 / ((a.len() / self.rank) as f32).sqrt();
             a.iter_mut().for_each(|x| *x = bound * (2.0 * random.f32() - 1.0));
         }

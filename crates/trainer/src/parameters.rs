@@ -106,21 +106,13 @@ impl Parameters {
         Some([part(Part::LoraA)?, part(Part::LoraB)?])
     }
 
-    /// As [`Parameters::lora`], to be written.
-    pub fn lora_mut(&mut self, role: TensorRole, layer_idx: Option<usize>) -> Option<[&mut [f32]; 2]> {
-        let a = *self.index.get(&(role, layer_idx, Part::LoraA))?;
-        let b = *self.index.get(&(role, layer_idx, Part::LoraB))?;
-        let both = self.values.get_disjoint_mut([a, b]).expect("two parts are two tensors");
-        Some(both.map(Vec::as_mut_slice))
-    }
-
-    /// Parts of a layer's tensors, to be written together; those that are not learnt are missing.
+    /// Parts of tensors of one layer, or of none, to be written together; those that are not learnt are missing.
     pub(crate) fn parts_mut<const N: usize>(
         &mut self,
         parts: [(TensorRole, Part); N],
-        layer_idx: usize,
+        layer_idx: Option<usize>,
     ) -> [Option<&mut [f32]>; N] {
-        let places = parts.map(|(role, part)| self.index.get(&(role, Some(layer_idx), part)));
+        let places = parts.map(|(role, part)| self.index.get(&(role, layer_idx, part)));
         let mut found = [const { None }; N];
         for (i, values) in self.values.iter_mut().enumerate() {
             if let Some(which) = places.iter().position(|place| *place == Some(&i)) {

@@ -164,7 +164,8 @@ pub(super) fn weight_gradients<const N: usize>(
     let Some(&Back { linear: Linear { layer_idx, n_in, .. }, .. }) = of.first() else { return };
     let x = Matrix::of(x, by.n_rows, n_in);
     for part in [Part::Whole, Part::LoraA] {
-        let gradients = gradient.parts_mut(of.each_ref().map(|back| (back.linear.role, part)), layer_idx);
+        let gradients =
+            gradient.parts_mut(of.each_ref().map(|back| (back.linear.role, part)), Some(layer_idx));
         let products = of.iter().zip(gradients);
         let mut products: Vec<_> =
             products.filter_map(|(back, gradient)| Some((back.left(part, by.n_rows)?, gradient?))).collect();
@@ -172,7 +173,7 @@ pub(super) fn weight_gradients<const N: usize>(
     }
     for back in &of {
         let Some(adapter) = back.linear.adapter else { continue };
-        let [db] = gradient.parts_mut([(back.linear.role, Part::LoraB)], layer_idx);
+        let [db] = gradient.parts_mut([(back.linear.role, Part::LoraB)], Some(layer_idx));
         if let (Some(db), Some(left)) = (db, back.left(Part::LoraB, by.n_rows)) {
             by.product(left, adapter.low(back.low.kept, by.n_rows), db, Store::Add);
         }
